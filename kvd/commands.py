@@ -1,0 +1,390 @@
+"""The command table, the gate in front of it, and a connection's turn.
+
+A data command is two pure functions: ``reads`` names what it reads, ``apply`` makes the reply and
+the writes from what was there. The other commands are one function, ``run``, of the session. A handler
+knows no bytes and no transport, and only :mod:`kvd.session` knows whether a transaction is open.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any, Final
+
+from kvd import arguments, wire
+from kvd.arguments import MAX_INTEGER, MIN_INTEGER, Swap, integer_in
+from kvd.errors import BadArguments, Internal, KvdError, NotANumber, ReadOnly, UnknownCommand
+from kvd.interfaces import Count, Page, Range, Scan
+from kvd.session import Reply, Session, Steps, aborted, expired
+from kvd.wire import Refused, Word, shown
+
+Writes = dict[str, str | None] | None
+
+# Data commands: what to answer and what to write, from the arguments and what was read.
+
+
+def the_key(key: str) -> list[str]:
+    return [key]
+
+
+def first(args: Any) -> list[str]:
+    return [args[0]]
+
+
+def the_keys(keys: list[str]) -> list[str]:
+    return keys
+
+
+def the_page(scan: Scan) -> Scan:
+    return scan
+
+
+def all_of(within: Range) -> Count:
+    return Count(within)
+
+
+def put(args: tuple[str, str], _: None) -> tuple[str, Writes]:
+    return wire.OK, {args[0]: args[1]}
+
+
+def get(key: str, values: list[str | None]) -> tuple[str, Writes]:
+    return wire.text_result(values[0]), None
+
+
+def delete(key: str, _: None) -> tuple[str, Writes]:
+    return wire.OK, {key: None}
+
+
+def mget(keys: list[str], values: list[str | None]) -> tuple[str, Writes]:
+    return wire.values_result(values), None
+
+
+def exists(key: str, values: list[str | None]) -> tuple[str, Writes]:
+    return wire.result(values[0] is not None), None
+
+
+def incr(args: tuple[str, int], values: list[str | None]) -> tuple[str, Writes]:
+    key, delta = args
+    value = values[0]
+    number = 0 if value is None else integer_in(value)
+    if number is None:
+        raise NotANumber(f"the value of {shown(key)} is no integer of 64 bits: {shown(value or '')}")
+    number += delta
+    if not MIN_INTEGER <= number <= MAX_INTEGER:
+        raise NotANumber(f"the sum {number} for {shown(key)} is past 64 bits; nothing was changed")
+    return wire.result(number), {key: str(number)}
+
+
+def cas(swap: Swap, values: list[str | None]) -> tuple[str, Writes]:
+    if values[0] != swap.expected:
+        return wire.result(False), None
+    return wire.result(True), {swap.key: swap.new}
+
+
+def scan(scan: Scan, page: Page) -> tuple[str, Writes]:
+    items: list[Any] = [key for key, _ in page.items] if scan.keys_only else page.items
+    following = page.met
+    if following is not None and scan.range.descending:
+        following = page.items[-1][0]  # TO is not included, so it must be the last one that did fit
+    return wire.result({"items": items, "next": following}), None
+
+
+def count(within: Range, number: int) -> tuple[str, Writes]:
+    return wire.result(number), None
+
+
+# The other commands.
+
+
+def start(session: Session, read_only: bool) -> Reply:
+    return session.start(read_only)
+
+
+def commit(session: Session, _: None) -> Reply:
+    return session.commit()
+
+
+def rollback(session: Session, _: None) -> Reply:
+    return session.rollback()
+
+
+def savepoint(session: Session, name: str) -> Reply:
+    session.opened().savepoint(name)
+    return wire.OK
+
+
+def rollback_to(session: Session, name: str) -> Reply:
+    session.opened().rollback_to(name)
+    return wire.OK
+
+
+def release(session: Session, name: str) -> Reply:
+    session.opened().release(name)
+    return wire.OK
+
+
+def check(session: Session, _: None) -> Reply:
+    return session.check()
+
+
+def ping(session: Session, text: str | None) -> Reply:
+    reply = wire.text_result("PONG" if text is None else text)
+    if len(reply) > wire.MAX_REPLY:
+        wire.too_large_reply()
+    return reply
+
+
+def info(session: Session, section: str | None) -> Reply:
+    sections = session.shared.info()
+    if section is None:
+        return wire.result(sections)
+    if section.lower() not in sections:
+        raise BadArguments(f"there is no section {shown(section)}; there are {', '.join(sections)}")
+    return wire.result(sections[section.lower()])
+
+
+def help(session: Session, name: str | None) -> Reply:
+    if name is None:
+        return wire.result({command.usage: command.help for command in ROWS})
+    command = next((row for row in ROWS if row.name == name), None)
+    if command is None:
+        raise unknown(name)
+    return wire.result(f"{command.usage}: {command.help}")
+
+
+def quit(session: Session, _: None) -> Reply:
+    session.close()
+    session.closing = True
+    return wire.OK
+
+
+class Command:
+    """One row of the command table.
+
+    :param check: makes the arguments out of the words; see :mod:`kvd.arguments`.
+    :param needs_transaction: it has no meaning outside one.
+    :param writes: READONLY refuses it.
+    :param when_doomed: it works in a transaction that met an error.
+    :param when_expired: it works in a transaction that the server ended.
+    """
+
+    def __init__(
+        self,
+        usage: str,
+        help: str,
+        check: Callable[[str, list[Word]], Any],
+        *,
+        name: str = "",
+        reads: Callable[[Any], Any] | None = None,
+        apply: Callable[[Any, Any], tuple[str, Writes]] | None = None,
+        run: Callable[[Session, Any], Reply] | None = None,
+        needs_transaction: bool = False,
+        writes: bool = False,
+        when_doomed: bool = False,
+        when_expired: bool = False,
+    ) -> None:
+        self.name: Final = name or usage.split(" ")[0]
+        self.usage: Final = usage
+        self.help: Final = help
+        self.check: Final = check
+        self.reads: Final = reads
+        self.apply: Final[Any] = apply
+        self.run: Final = run
+        self.needs_transaction: Final = needs_transaction
+        self.writes: Final = writes
+        self.when_doomed: Final = when_doomed
+        self.when_expired: Final = when_expired
+
+
+START: Final = Command(
+    "START [READONLY]", "open a transaction on this connection", arguments.start_options, run=start
+)
+ROLLBACK: Final = Command(
+    "ROLLBACK", "end the transaction and drop its changes", arguments.no_arguments, run=rollback,
+    needs_transaction=True, when_doomed=True, when_expired=True,
+)  # fmt: skip
+ROLLBACK_TO: Final = Command(
+    "ROLLBACK TO name", "drop what was changed since the savepoint, and go on", arguments.to_name,
+    name="ROLLBACK TO", run=rollback_to, needs_transaction=True, when_doomed=True,
+)  # fmt: skip
+
+ROWS: Final = [
+    Command(
+        "PUT key value", "store the value, which is all that stands behind the key, to the end of the line",
+        arguments.key_and_value, apply=put, writes=True,
+    ),
+    Command("GET key", "the value, or null", arguments.one_key, reads=the_key, apply=get),
+    Command("DEL key", "remove the key; no error if there is none", arguments.one_key, apply=delete, writes=True),
+    START,
+    Command(
+        "COMMIT", "store all changes of the transaction at once, or none of them", arguments.no_arguments,
+        run=commit, needs_transaction=True, when_doomed=True, when_expired=True,
+    ),
+    ROLLBACK,
+    Command(
+        "SAVEPOINT name", "set a point in the transaction to go back to", arguments.one_name,
+        run=savepoint, needs_transaction=True,
+    ),
+    ROLLBACK_TO,
+    Command(
+        "RELEASE name", "forget the savepoint, and keep the changes", arguments.one_name,
+        run=release, needs_transaction=True,
+    ),
+    Command(
+        "CHECK", "would the transaction commit now? what has it read and written?", arguments.no_arguments,
+        run=check, needs_transaction=True, when_doomed=True,
+    ),
+    Command("MGET key…", "a list of values and nulls, all from one instant", arguments.keys, reads=the_keys, apply=mget),
+    Command("EXISTS key", "true or false", arguments.one_key, reads=the_key, apply=exists),
+    Command(
+        "INCR key [delta]", "add to an integer (nothing counts as 0) and answer the sum",
+        arguments.key_and_delta, reads=first, apply=incr, writes=True,
+    ),
+    Command(
+        "CAS key expected new", "store new if the key holds expected, and answer whether it did",
+        arguments.key_and_two_values, reads=first, apply=cas, writes=True,
+    ),
+    Command(
+        "SCAN [PREFIX p] [FROM key] [TO key] [LIMIT n] [REVERSE] [KEYS]",
+        "pairs in the order of their keys, from FROM up to but without TO; "
+        "next is where the following page begins (with REVERSE, where it ends)",
+        arguments.scan_options, reads=the_page, apply=scan,
+    ),
+    Command("COUNT [PREFIX p]", "how many keys there are", arguments.count_options, reads=all_of, apply=count),
+    Command(
+        "PING [text]", "PONG, or the text", arguments.any_text,
+        run=ping, when_doomed=True, when_expired=True,
+    ),
+    Command(
+        "INFO [section]", "what the server is and does: server, clients, store, transactions, commands",
+        arguments.topic, run=info, when_doomed=True, when_expired=True,
+    ),
+    Command(
+        "HELP [command]", "what there is", arguments.topic, run=help, when_doomed=True, when_expired=True
+    ),
+    Command(
+        "QUIT", "roll back, answer, and close the connection", arguments.no_arguments,
+        run=quit, when_doomed=True, when_expired=True,
+    ),
+]  # fmt: skip
+
+COMMANDS: Final = {row.name: row for row in ROWS}
+
+
+def unknown(name: str) -> UnknownCommand:
+    """The error for a name that is none, with the nearest one that is."""
+    near = get_close_matches(name.upper()[:20], COMMANDS, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else "HELP lists the commands"
+    return UnknownCommand(f"there is no command {shown(name)}; {hint}")
+
+
+# From a line to its reply.
+
+
+def gate(command: Command | None, session: Session) -> None:
+    """Refuse a command that does not fit the state of its connection's transaction."""
+    txn = session.transaction
+    if txn is not None:
+        if txn.expired is not None:
+            if command is None or not command.when_expired:
+                raise expired(txn)
+        elif txn.doomed is not None:
+            if command is not None and not command.when_doomed:
+                raise aborted(txn)
+        elif command is not None and command.writes and txn.read_only:
+            raise ReadOnly(f"{command.name} changes something, and this transaction was started READONLY; ROLLBACK it")
+    elif command is not None and command.needs_transaction:
+        session.opened()
+
+
+def answer(session: Session, line: str) -> Reply:
+    """Run one request.
+
+    :return: its reply, which is empty for a blank line; or the steps to it, if the store answers later.
+    """
+    command: Command | None = None
+    try:
+        name, words = wire.parse(line)
+        if not name:
+            return ""
+        command = COMMANDS.get(name)
+        if command is ROLLBACK and words:
+            command = ROLLBACK_TO
+        if session.transaction is not None or command is None or command.needs_transaction:
+            gate(command, session)
+            if command is None:
+                raise unknown(name)
+        calls = session.shared.calls
+        calls[name] = calls.get(name, 0) + 1
+        args = command.check(command.usage, words)
+        reply = session.execute(command, args) if command.run is None else command.run(session, args)
+        return reply if type(reply) is str else _finish(session, command, reply)
+    except KvdError as error:
+        return refuse(session, error, command is START)
+    except Exception:
+        session.shared.fault()
+        return refuse(session, internal(command), command is START)
+
+
+def _finish(session: Session, command: Command, steps: Any) -> Steps:
+    """Go the steps to the reply, and see to what goes wrong on the way."""
+    session.waiting = True
+    try:
+        return (yield from steps)
+    except KvdError as error:
+        return refuse(session, error, command is START)
+    except Exception:
+        session.shared.fault()
+        return refuse(session, internal(command), command is START)
+    finally:
+        session.waiting = session.committing = False
+
+
+def internal(command: Command | None) -> Internal:
+    """The error for a fault of the server."""
+    told = "a fault of the server, which its log tells more about"
+    if command is not None and (command.writes or command.name == "COMMIT"):
+        return Internal(f"{told}; the change may or may not have been stored")
+    return Internal(f"{told}; nothing was changed")
+
+
+_LOOKS_LIKE_START: Final = re.compile(r' *(\[\s*")?START\b', re.IGNORECASE)
+
+
+def refuse(session: Session, error: KvdError, was_start: bool) -> str:
+    """The reply that tells of an error. A refused START leaves a doomed transaction open."""
+    if was_start and session.transaction is None:
+        session.open_doomed(error)
+    return session.refuse(error)
+
+
+TURN_REQUESTS: Final = 256
+TURN_BYTES: Final = 64 * 1024
+
+
+def turn(session: Session, lines: deque[str | Refused]) -> tuple[list[str], Steps | None]:
+    """Answer waiting lines in order until the turn is over: after so many requests, or bytes of replies.
+
+    :param lines: what has arrived; what was answered is taken off its left side.
+    :return: the replies, and the steps to a reply that must be waited for before the turn goes on.
+    """
+    replies: list[str] = []
+    size = 0
+    most = min(len(lines), TURN_REQUESTS)
+    while most and size < TURN_BYTES:
+        most -= 1
+        line = lines.popleft()
+        if type(line) is str:
+            reply = answer(session, line)
+            if type(reply) is not str:
+                return replies, reply  # type: ignore[return-value]
+        else:
+            reply = refuse(session, line.error, _LOOKS_LIKE_START.match(line.head) is not None)  # type: ignore[union-attr]
+        replies.append(reply)
+        size += len(reply)
+        if session.closing:
+            lines.clear()
+            break
+    return replies, None

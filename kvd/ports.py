@@ -1,0 +1,96 @@
+"""The daemon's ports: bound before privileges are dropped, and closed to strangers unless told otherwise."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from twisted.application.service import Service
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+log = Logger()
+
+
+class CannotStart(SystemExit, Exception):
+    """The daemon can't start; the message says why, in one line.
+
+    It ends the process with that line and status 1, as a SystemExit does, and twistd, which has a pid file
+    to remove and a waiting parent to tell, catches it as the Exception that it is.
+    """
+
+
+class Port(Service):
+    """Listens on an endpoint.
+
+    :param name: what the user called the endpoint.
+    :param open_to_all: whether other machines may connect.
+    """
+
+    def __init__(
+        self, name: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory, open_to_all: bool
+    ) -> None:
+        self._endpoint_name = name
+        self._endpoint = endpoint
+        self._factory = factory
+        self._open_to_all = open_to_all
+        self._port: IListeningPort | None = None
+
+    def privilegedStartService(self) -> None:
+        """Bind.
+
+        :raise CannotStart: if the port is taken, or is open to other machines though nobody said so.
+        """
+        super().privilegedStartService()
+        failed: list[Failure] = []
+        self._endpoint.listen(self._factory).addCallbacks(self._bound, failed.append)
+        if failed:
+
+            raise CannotStart(f"kvd: can't listen on {self._endpoint_name}: {_reason(failed[0])}")
+        if self._port is None:
+            raise CannotStart(f"kvd: can't listen on {self._endpoint_name}: it does not listen at once")
+        address = self._port.getHost()
+        if not self._open_to_all and not _is_local(address):
+            self._port.stopListening()
+            raise CannotStart(f"kvd: {shown_address(address)} is open to other machines; if you want that, add --open")
+
+    def _bound(self, port: IListeningPort) -> None:
+        self._port = port
+
+    def stopService(self) -> Deferred[None] | None:
+        """Accept no more connections."""
+        super().stopService()
+        port, self._port = self._port, None
+        return None if port is None else port.stopListening()
+
+    def __str__(self) -> str:
+        return "nothing" if self._port is None else shown_address(self._port.getHost())
+
+
+def _reason(failure: Failure) -> str:
+    error = failure.value
+    if isinstance(error, CannotListenError) and isinstance(error.socketError, OSError):
+        error = error.socketError
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__
+
+
+def _is_local(address: IAddress) -> bool:
+    if isinstance(address, UNIXAddress):
+        return True
+    return isinstance(address, IPv4Address | IPv6Address) and ip_address(address.host).is_loopback
+
+
+def shown_address(address: IAddress) -> str:
+    """An address as people write it."""
+    if isinstance(address, UNIXAddress):
+        return f"unix socket {(address.name or b'').decode(errors='replace')}"
+    if isinstance(address, IPv6Address):
+        return f"[{address.host}]:{address.port}"
+    if isinstance(address, IPv4Address):
+        return f"{address.host}:{address.port}"
+    return str(address)

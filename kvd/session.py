@@ -1,0 +1,343 @@
+"""One client: its open transaction, and the way a command runs in it or as one of its own.
+
+A command answers at once, with the line of its reply, or later, with its remaining *steps*: a
+generator that yields each :class:`~kvd.interfaces.Later` it has to wait for, is sent what that
+brought, and returns the reply. Who waits throws :class:`TimedOut` in when that takes too long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, Final, Protocol
+
+from kvd import wire
+from kvd.errors import (
+    Aborted,
+    Conflict,
+    InTransaction,
+    KvdError,
+    NoTransaction,
+    OutcomeUnknown,
+    SpeaksHttp,
+    TransactionExpired,
+    Unavailable,
+)
+from kvd.interfaces import Later, Scan, Snapshot, Store, Wanted
+from kvd.transaction import Transaction
+
+Steps = Generator[Later[Any], Any, str]
+Reply = str | Steps
+
+CONFLICTS_SHOWN: Final = 100
+"""The most keys that CHECK names."""
+
+
+class TimedOut(Exception):
+    """The store did not answer in time."""
+
+
+class Shared:
+    """What the sessions of a server have in common.
+
+    :ivar seconds: the server's clock.
+    :ivar fault: tells the log of the exception that is being handled.
+    :ivar info: the sections of INFO.
+    :ivar transaction_idle: seconds after which an unused transaction is ended.
+    :ivar transaction_time: seconds after which a transaction is ended that may write.
+    :ivar store_wait: the most seconds that a client's request waits for the store.
+    """
+
+    def __init__(self, store: Store, seconds: Callable[[], float]) -> None:
+        self.store = store
+        self.seconds = seconds
+        self.fault: Callable[[], None] = _nothing
+        self.info: Callable[[], dict[str, dict[str, Any]]] = dict
+        self.transaction_idle = 60.0
+        self.transaction_time = 600.0
+        self.store_wait = 30.0
+        self.calls: dict[str, int] = {}
+        self.errors: dict[str, int] = {}
+        self.ended = {"committed": 0, "conflicts": 0, "rolled_back": 0, "expired": 0}
+
+
+def _nothing() -> None:
+    pass
+
+
+class Handler(Protocol):
+    """A data command, as two pure functions.
+
+    ``reads`` names what it reads (None: nothing), ``apply`` makes the reply and the writes from that.
+    """
+
+    reads: Callable[[Any], Wanted] | None
+    apply: Callable[[Any, Any], tuple[str, dict[str, str | None] | None]]
+
+
+class Session:
+    """One client.
+
+    :param number: the id by which other clients know it.
+    """
+
+    def __init__(self, number: int, shared: Shared) -> None:
+        self.id = number
+        self.shared = shared
+        self.transaction: Transaction | None = None
+        self.closing = False  # the connection ends behind the reply to the present request
+        self.waiting = False  # a request is under way
+        self.committing = False  # it is one that must be left to finish
+
+    # Data commands.
+
+    def execute(self, handler: Handler, args: Any) -> Reply:
+        """Run a data command, in the open transaction or as one of its own."""
+        txn = self.transaction
+        if txn is not None:
+            return self._execute_in(txn, handler, args)
+        view = self.shared.store.latest()
+        answer: Any = None
+        if handler.reads is not None:
+            answer = fetch(view, handler.reads(args))
+            if type(answer) is Later:
+                return self._repeat(handler, args, view, answer)
+        reply, writes = handler.apply(args, answer)
+        if writes is not None:
+            done = view.commit((), writes, self.id)
+            if done is not None:
+                self.committing = True
+                return self._stored(handler, args, done, reply)
+        return reply
+
+    def _execute_in(self, txn: Transaction, handler: Handler, args: Any) -> Reply:
+        txn.used = self.shared.seconds()
+        answer: Any = None
+        if handler.reads is not None:
+            wanted = handler.reads(args)
+            answer = fetch(txn.snapshot, txn.missing(wanted))
+            if type(answer) is Later:
+                return self._execute_later(txn, handler, args, wanted, answer)
+            answer = txn.overlay(wanted, answer)
+        reply, writes = handler.apply(args, answer)
+        if writes is not None:
+            txn.write(writes)
+        return reply
+
+    def _execute_later(
+        self, txn: Transaction, handler: Handler, args: Any, wanted: Wanted, later: Later[Any]
+    ) -> Steps:
+        answer = yield from _read(later)
+        txn.used = self.shared.seconds()
+        reply, writes = handler.apply(args, txn.overlay(wanted, answer))
+        if writes is not None:
+            txn.write(writes)
+        return reply
+
+    def _stored(self, handler: Handler, args: Any, done: Later[None], reply: str) -> Steps:
+        """Wait for a plain command's commit; on a conflict begin again."""
+        try:
+            yield from _commit(done)
+        except Conflict:
+            self.committing = False
+            return (yield from self._repeat(handler, args, None, None))
+        return reply
+
+    def _repeat(self, handler: Handler, args: Any, view: Snapshot | None, answer: Any) -> Steps:
+        """Run a plain command as a transaction of its own until it meets no conflict.
+
+        :param view: what its first try reads from, and ``answer`` what that try waits for; or None.
+        """
+        deadline = self.shared.seconds() + self.shared.store_wait
+        while True:
+            txn = Transaction(self.shared.store.latest() if view is None else view, False, 0.0)
+            if handler.reads is not None:
+                wanted = handler.reads(args)
+                ask = txn.missing(wanted)
+                if view is None:
+                    answer = fetch(txn.snapshot, ask)
+                if type(answer) is Later:
+                    answer = yield from _read(answer)
+                answer = txn.overlay(wanted, answer)
+            view = None
+            reply, writes = handler.apply(args, answer)
+            if writes is None:
+                txn.snapshot.close()
+                return reply
+            try:
+                self.committing = True
+                done = txn.snapshot.commit(txn.reads, writes, self.id)
+                if done is not None:
+                    yield from _commit(done)
+                return reply
+            except Conflict:
+                self.committing = False
+                if self.shared.seconds() >= deadline:
+                    raise Unavailable(
+                        f"other clients changed what this command reads for {self.shared.store_wait:g} seconds "
+                        "without a gap; nothing was stored, try again"
+                    ) from None
+
+    # Transactions.
+
+    def start(self, read_only: bool) -> Reply:
+        """START: open a transaction."""
+        if self.transaction is not None:
+            raise InTransaction("a transaction is open on this connection; COMMIT or ROLLBACK it first")
+        snapshot = self.shared.store.snapshot()
+        if type(snapshot) is Later:
+            return self._start_later(snapshot, read_only)
+        self._open(snapshot, read_only)
+        return wire.OK
+
+    def _start_later(self, later: Later[Snapshot], read_only: bool) -> Steps:
+        self._open((yield from _read(later)), read_only)
+        return wire.OK
+
+    def _open(self, snapshot: Any, read_only: bool) -> Transaction:
+        self.transaction = Transaction(snapshot, read_only, self.shared.seconds())
+        return self.transaction
+
+    def open_doomed(self, error: KvdError) -> None:
+        """What a refused START leaves behind, so that the commands behind it do not run on their own."""
+        self._open(self.shared.store.latest(), False).doomed = error.mesg
+
+    def opened(self) -> Transaction:
+        """The open transaction."""
+        if self.transaction is None:
+            raise NoTransaction("no transaction is open on this connection; START one first")
+        self.transaction.used = self.shared.seconds()
+        return self.transaction
+
+    def commit(self) -> Reply:
+        """COMMIT: store what the transaction wrote, all or nothing."""
+        txn = self.opened()
+        self.transaction = None
+        try:
+            if txn.expired is not None:
+                raise expired(txn)
+            if txn.doomed is not None:
+                self.shared.ended["rolled_back"] += 1
+                raise aborted(txn)
+            if not txn.writes:
+                self.shared.ended["committed"] += 1
+                return wire.OK
+            done = txn.snapshot.commit(txn.reads, txn.writes, self.id)
+            if done is not None:
+                self.committing = True
+                return self._commit_later(done)
+        except Conflict:
+            self.shared.ended["conflicts"] += 1
+            raise
+        finally:
+            if not self.committing:
+                txn.forget()
+        self.shared.ended["committed"] += 1
+        return wire.OK
+
+    def _commit_later(self, done: Later[None]) -> Steps:
+        try:
+            yield from _commit(done)
+        except Conflict:
+            self.shared.ended["conflicts"] += 1
+            raise
+        self.shared.ended["committed"] += 1
+        return wire.OK
+
+    def rollback(self) -> str:
+        """ROLLBACK: drop what the transaction wrote."""
+        txn = self.opened()
+        self.transaction = None
+        if txn.expired is None:
+            self.shared.ended["rolled_back"] += 1
+            txn.forget()
+        return wire.OK
+
+    def check(self) -> Reply:
+        """CHECK: would the transaction commit now?"""
+        txn = self.opened()
+        if not txn.writes:
+            return self._checked(txn, [])
+        found = txn.snapshot.conflicts(txn.reads, CONFLICTS_SHOWN)
+        if type(found) is Later:
+            return self._check_later(txn, found)
+        return self._checked(txn, found)
+
+    def _check_later(self, txn: Transaction, later: Later[Any]) -> Steps:
+        return self._checked(txn, (yield from _read(later)))
+
+    def _checked(self, txn: Transaction, found: Any) -> str:
+        return wire.result(
+            {
+                "commits": not found and txn.doomed is None,
+                "conflicts": [key for key, _ in found],
+                "reads": len(txn.reads),
+                "writes": len(txn.writes),
+                "age": round(self.shared.seconds() - txn.started, 3),
+            }
+        )
+
+    def expire(self, now: float) -> None:
+        """End the transaction if it has been idle, or open, for too long."""
+        txn = self.transaction
+        if txn is None or txn.expired is not None or self.waiting:
+            return
+        shared = self.shared
+        if now - txn.used > shared.transaction_idle:
+            txn.expired = f"it was idle for more than {shared.transaction_idle:g} seconds"
+        elif not txn.read_only and now - txn.started > shared.transaction_time:
+            txn.expired = f"it was open for more than {shared.transaction_time:g} seconds"
+        else:
+            return
+        shared.ended["expired"] += 1
+        txn.forget()
+
+    # What is wrong, and the end.
+
+    def refuse(self, error: KvdError) -> str:
+        """The reply that tells of an error; in a transaction, any error dooms it."""
+        txn = self.transaction
+        if txn is not None and txn.doomed is None:
+            txn.doomed = error.mesg
+        if isinstance(error, SpeaksHttp):
+            self.closing = True
+        errors = self.shared.errors
+        errors[error.code] = errors.get(error.code, 0) + 1
+        return wire.error(error)
+
+    def close(self) -> None:
+        """The connection has ended: roll back."""
+        if self.transaction is not None:
+            self.rollback()
+
+
+def expired(txn: Transaction) -> TransactionExpired:
+    """The error of a transaction that the server ended."""
+    return TransactionExpired(f"the server ended this transaction: {txn.expired}; ROLLBACK, then START again")
+
+
+def aborted(txn: Transaction) -> Aborted:
+    """The error of a doomed transaction."""
+    return Aborted(f"nothing of this transaction can be stored, for it met an error ({txn.doomed}); ROLLBACK it")
+
+
+def fetch(view: Snapshot, wanted: Wanted) -> Any:
+    """Ask a store; the answer, or a Later."""
+    if type(wanted) is list:
+        return view.read(wanted) if wanted else wanted
+    if type(wanted) is Scan:
+        return view.scan(wanted)
+    return view.count(wanted)  # type: ignore[arg-type]
+
+
+def _read(later: Later[Any]) -> Generator[Later[Any], Any, Any]:
+    try:
+        return (yield later)
+    except TimedOut:
+        raise Unavailable("the store did not answer in time; nothing was stored, try again") from None
+
+
+def _commit(later: Later[None]) -> Generator[Later[Any], Any, None]:
+    try:
+        yield later
+    except TimedOut:
+        raise OutcomeUnknown("the store did not answer in time; the change may or may not have been stored") from None

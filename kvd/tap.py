@@ -1,0 +1,145 @@
+"""``twistd kvd``: reads the options and wires the objects; nothing is opened here, for twistd may yet fork."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.endpoints import serverFromString
+from twisted.logger import Logger
+from twisted.python import usage
+
+import kvd
+from kvd.errors import KvdError
+from kvd.interfaces import Store
+from kvd.ports import Port
+from kvd.protocol import KvdFactory
+from kvd.service import StoreService
+from kvd.stores import known_stores
+
+log = Logger()
+
+DEFAULT_PORT = 8765
+
+
+def _port_number(value: str) -> int:
+    number = int(value)
+    if not 0 <= number <= 65535:
+        raise ValueError(f"{value} is not between 0 and 65535")
+    return number
+
+
+_port_number.coerceDoc = "Must be a number between 0 and 65535 (0: any free port)."  # type: ignore[attr-defined]
+
+
+class Options(usage.Options):
+    """The options of ``twistd kvd``."""
+
+    synopsis = "[--port 8765] [--store memory] [options]"
+    longdesc = (
+        "A daemon that keeps text keys and values and gives its clients interactive, strictly "
+        "serializable transactions, over a line protocol that can be typed into telnet. "
+        "Options of twistd itself, as -n (stay in the foreground), --pidfile and --logfile, stand before "
+        "the word kvd."
+    )
+    optParameters = [
+        ["port", "p", None, f"TCP port to listen on. [default: {DEFAULT_PORT}]", _port_number],
+        ["interface", "i", "127.0.0.1", "Address that --port listens on."],
+        ["store", "s", "memory", "Where the data is, NAME or NAME:ARGUMENT; the stores are listed below."],
+    ]
+    optFlags = [
+        ["open", None, "Allow listening on addresses that other machines can reach: anyone there may read and write."],
+    ]
+    compData = usage.Completions()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+
+    def opt_listen(self, endpoint: str) -> None:
+        """Listen on this Twisted endpoint, as unix:/run/kvd.sock or systemd:domain=INET:index=0. May be
+        given several times. There is no plain TCP port then unless --port is given too."""
+        self["listen"].append(endpoint)
+
+    opt_l = opt_listen
+
+    def opt_version(self) -> None:
+        """Print the version of kvd and exit."""
+        print(f"kvd {kvd.__version__}")
+        raise SystemExit(0)
+
+    def parseOptions(self, options: Any = None) -> None:
+        """Parse. A bad option ends with one line that says what is wrong."""
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            raise SystemExit(f"twistd kvd: {error} (twistd kvd --help tells more)") from None
+
+    def postOptions(self) -> None:
+        """Check what stands in the options, as far as that opens nothing."""
+        self.endpoints: list[str] = list(self["listen"])
+        if self["port"] is not None or not self.endpoints:
+            port = DEFAULT_PORT if self["port"] is None else self["port"]
+            interface = self["interface"].replace("\\", r"\\").replace(":", r"\:")
+            self.endpoints.insert(0, f"tcp:{port}:interface={interface}")
+        self.made_store = self._make_store(self["store"])
+
+    def _make_store(self, value: str) -> Store:
+        name, _, argument = value.partition(":")
+        stores = known_stores()
+        if name not in stores:
+            raise usage.UsageError(f"there is no store {name!r}; there are: {', '.join(sorted(stores))}")
+        try:
+            store: Store = stores[name].load()(argument)
+        except (ImportError, KvdError) as error:
+            raise usage.UsageError(str(error)) from None
+        return store
+
+    def __str__(self) -> str:
+        stores = "".join(f"  {name:10}{plugin.summary}\n" for name, plugin in sorted(known_stores().items()))
+        return f"{super().__str__()}\nStores:\n{stores}"
+
+
+class Daemon(MultiService):
+    """All of the daemon: its ports, and the store service behind them."""
+
+    def __init__(self, store: StoreService, ports: list[Port]) -> None:
+        super().__init__()
+        self._ports = ports
+        store.setServiceParent(self)
+        for port in ports:  # children stop in the reverse order, so the ports are closed first
+            port.setServiceParent(self)
+        self._store = store
+
+    def startService(self) -> None:
+        """Start, and say so."""
+        # There is nothing to reload; and a hangup of the terminal must not take the data away.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        super().startService()
+        log.info(
+            "kvd {version} listens on {ports}; store {store} ({promise})",
+            version=kvd.__version__,
+            ports=", ".join(map(str, self._ports)),
+            store=self._store.store.name,
+            promise=self._store.store.promise,
+        )
+
+
+def makeService(options: Options, reactor: Any = None) -> Daemon:
+    """Wire the daemon.
+
+    :param reactor: for tests; the global reactor if it is not given.
+    """
+    if reactor is None:
+        from twisted.internet import reactor
+    store = StoreService(options.made_store, reactor)
+    factory = KvdFactory(store)
+    ports = []
+    for name in options.endpoints:
+        try:
+            endpoint = serverFromString(reactor, name)
+        except Exception as error:  # a plugin for an endpoint may raise anything
+            raise SystemExit(f"twistd kvd: {name!r} is no endpoint to listen on: {error}") from None
+        ports.append(Port(name, endpoint, factory, bool(options["open"])))
+    return Daemon(store, ports)

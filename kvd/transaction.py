@@ -1,0 +1,167 @@
+"""A transaction, pure: write buffer, read set and savepoints over a store's snapshot.
+
+Reading takes two steps, so that the store can answer later in between: :meth:`Transaction.missing`
+says what the store must be asked for, and :meth:`Transaction.overlay` lays the transaction's own
+writes over the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from heapq import merge
+from typing import Any, Final
+
+from kvd.errors import NoSavepoint
+from kvd.interfaces import PAGE_BYTES, Count, Page, Range, Scan, Snapshot, Wanted
+from kvd.wire import shown
+
+NOT_WRITTEN: Final = object()
+"""Stands in an undo record for: the transaction had not written this key before."""
+
+
+class Savepoint:
+    """A point that the write buffer can be taken back to."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        # What the buffer held for each key before it was first written behind this savepoint.
+        self.undo: dict[str, Any] = {}
+
+
+class Transaction:
+    """An open transaction.
+
+    :param snapshot: what it reads from, and commits on top of.
+    :param read_only: whether it may write.
+    :param now: the time of its START, in seconds of the server's clock.
+    """
+
+    def __init__(self, snapshot: Snapshot, read_only: bool, now: float) -> None:
+        self.snapshot = snapshot
+        self.read_only = read_only
+        self.started = now
+        self.used = now
+        self.writes: dict[str, str | None] = {}
+        # Keys and ranges, in the order in which they were first read; the values mean nothing.
+        self.reads: dict[str | Range, None] = {}
+        self.savepoints: list[Savepoint] = []
+        # Why it can't commit any more, for people. Doomed: after an error; ROLLBACK TO heals that.
+        # Expired: the server ended it; only COMMIT or ROLLBACK get the connection out of that.
+        self.doomed: str | None = None
+        self.expired: str | None = None
+
+    def missing(self, wanted: Wanted) -> Wanted:
+        """What of ``wanted`` the transaction's own writes do not answer; it counts as read."""
+        if isinstance(wanted, list):
+            if self.writes:
+                writes = self.writes
+                wanted = [key for key in wanted if key not in writes]
+            for key in wanted:
+                self.reads[key] = None
+            return wanted
+        own = [key for key in self.writes if wanted.range.holds(key)]
+        if isinstance(wanted, Count):
+            self.reads[wanted.range] = None
+        return wanted._replace(without=own) if own else wanted
+
+    def overlay(self, wanted: Wanted, answer: Any) -> Any:
+        """Lay the own writes over the store's answer to what :meth:`missing` said."""
+        if isinstance(wanted, list):
+            if len(answer) == len(wanted):
+                return answer
+            values = iter(answer)
+            return [self.writes[key] if key in self.writes else next(values) for key in wanted]
+        if isinstance(wanted, Count):
+            own = [key for key, value in self.writes.items() if value is not None and wanted.range.holds(key)]
+            return answer + len(own)
+        page = self._merged(wanted, answer)
+        self.reads[_part_read(wanted.range, page.met)] = None
+        return page
+
+    def _merged(self, scan: Scan, page: Page) -> Page:
+        own = [
+            (key, "" if scan.keys_only else value)
+            for key, value in self.writes.items()
+            if value is not None and scan.range.holds(key)
+        ]
+        if not own:
+            return page
+        own.sort(reverse=scan.range.descending)
+        # The store's page is full by itself if it met a further key, so that key never gets in here.
+        stored = page.items if page.met is None else [*page.items, (page.met, "")]
+        return cut_page(scan, merge(stored, own, reverse=scan.range.descending))
+
+    def write(self, writes: dict[str, str | None]) -> None:
+        """Put writes into the buffer; ``None`` removes the key."""
+        if self.savepoints:
+            undo = self.savepoints[-1].undo
+            for key in writes:
+                if key not in undo:
+                    undo[key] = self.writes.get(key, NOT_WRITTEN)
+        self.writes.update(writes)
+
+    def savepoint(self, name: str) -> None:
+        """Set a savepoint; it hides an older one of the same name."""
+        self.savepoints.append(Savepoint(name))
+
+    def rollback_to(self, name: str) -> None:
+        """Drop the writes behind a savepoint, and the savepoints behind it. What was read stays read."""
+        index = self._find(name)
+        for savepoint in reversed(self.savepoints[index:]):
+            for key, before in savepoint.undo.items():
+                if before is NOT_WRITTEN:
+                    del self.writes[key]
+                else:
+                    self.writes[key] = before
+        del self.savepoints[index + 1 :]
+        self.savepoints[index].undo.clear()
+        self.doomed = None
+
+    def release(self, name: str) -> None:
+        """Forget a savepoint and those behind it, and keep the writes."""
+        index = self._find(name)
+        if index:
+            below = self.savepoints[index - 1].undo
+            for savepoint in self.savepoints[index:]:
+                for key, before in savepoint.undo.items():
+                    below.setdefault(key, before)
+        del self.savepoints[index:]
+
+    def _find(self, name: str) -> int:
+        for index in range(len(self.savepoints) - 1, -1, -1):
+            if self.savepoints[index].name == name:
+                return index
+        raise NoSavepoint(f"there is no savepoint {shown(name)} in this transaction; set it with SAVEPOINT first")
+
+    def forget(self) -> None:
+        """Drop everything, and give up the snapshot."""
+        self.snapshot.close()
+        self.writes.clear()
+        self.reads.clear()
+        self.savepoints.clear()
+
+
+def _part_read(whole: Range, met: str | None) -> Range:
+    """What a scan has read: the whole range, or up to and including the key that it met last."""
+    if met is None:
+        return whole
+    if whole.descending:
+        return whole._replace(low=met)
+    return whole._replace(high=met + "\0")  # the very next key in order
+
+
+def cut_page(scan: Scan, pairs: Iterable[tuple[str, str]] | Iterator[tuple[str, str]]) -> Page:
+    """Take from ordered pairs what fits into one page."""
+    items: list[tuple[str, str]] = []
+    size = 0
+    for pair in pairs:
+        if len(items) == scan.limit or size >= PAGE_BYTES:
+            return Page(items, pair[0])
+        items.append(pair)
+        size += text_bytes(pair[0]) + text_bytes(pair[1])
+    return Page(items, None)
+
+
+def text_bytes(text: str) -> int:
+    """The length of a text in bytes of UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())

@@ -1,0 +1,229 @@
+"""The line protocol, pure: a line -> a request; a reply -> a line. No transport, no state.
+
+A request is one line, in one of two forms::
+
+    PUT key any text, to the end of the line
+    ["PUT", "any key", "any\\nvalue"]
+
+A reply is one line of ASCII JSON that ends in ``\\n``, as ``docs/protocol.md`` describes it.
+"""
+
+from __future__ import annotations
+
+import json
+from json.encoder import encode_basestring_ascii as quote
+from typing import Any, Final, NoReturn
+
+from kvd.errors import BY_CODE, BadRequest, KvdError, SpeaksHttp, TooLarge
+
+Word = str | int | None
+"""One argument of a request; only the JSON form has numbers and nulls."""
+
+MAX_LINE: Final = 6 * 1024 * 1024 + 8 * 1024
+"""Bytes of a request: what the largest value can need in the JSON form."""
+
+MAX_REPLY: Final = 16 * 1024 * 1024
+"""Bytes of a reply."""
+
+_HTTP_ENDS: Final = (" HTTP/1.1", " HTTP/1.0")
+_HTTP_STARTS: Final = ("POST ", "Host:")
+
+
+class Refused:
+    """A line that is no request: it is too long, or no text.
+
+    :param head: how it begins, as far as that can be read.
+    """
+
+    def __init__(self, error: KvdError, head: str) -> None:
+        self.error: Final = error
+        self.head: Final = head
+
+
+def cut_lines(block: bytes) -> list[str | Refused]:
+    """Cut a block of bytes into its lines, without their ends.
+
+    :param block: whole lines; each ends in ``\n``, and one ``\r`` before that belongs to the end.
+    """
+    if len(block) <= MAX_LINE:
+        try:
+            lines: list[str | Refused] = []
+            lines += block.decode().replace("\r\n", "\n").split("\n")
+        except UnicodeDecodeError:
+            pass
+        else:
+            lines.pop()
+            return lines
+    return [_one_line(line) for line in block.replace(b"\r\n", b"\n").split(b"\n")[:-1]]
+
+
+HEAD: Final = 32
+"""Bytes of a refused line that are looked at, to see whether it was a START."""
+
+
+def _one_line(line: bytes) -> str | Refused:
+    if len(line) > MAX_LINE:
+        return line_too_large(line[:HEAD], len(line))
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        text = line.decode(errors="replace")
+        if speaks_http(text):
+            return Refused(http(), "")
+        return Refused(BadRequest(f"the line is no UTF-8: byte {error.start} is 0x{line[error.start]:02x}"), text[:HEAD])
+
+
+def line_too_large(head: bytes, size: int) -> Refused:
+    """What stands for a line over the limit."""
+    error = TooLarge(f"the line is {size} bytes; at most {MAX_LINE} bytes are allowed")
+    return Refused(error, head.decode(errors="replace"))
+
+
+def speaks_http(line: str) -> bool:
+    """Whether a line comes from a browser, or was forged through one."""
+    return line.endswith(_HTTP_ENDS) or line.startswith(_HTTP_STARTS)
+
+
+def http() -> SpeaksHttp:
+    """The error for a line that speaks HTTP."""
+    return SpeaksHttp("this is no HTTP server, it speaks the kvd line protocol; closing the connection")
+
+
+def parse(line: str) -> tuple[str, list[Word]]:
+    """Take a request apart.
+
+    :param line: one line without its end.
+    :return: the command's name in capitals, and its arguments; the name is empty for a blank line.
+    :raise BadRequest: if the line is no proper JSON array though it begins with ``[``, or speaks HTTP.
+    """
+    if speaks_http(line):
+        raise http()
+    name, space, rest = line.partition(" ")
+    if name[:1] == "[":
+        return _parse_json(line)
+    if not name:
+        line = line.lstrip(" ")
+        return parse(line) if line else ("", [])
+    name = _capitals(name)
+    if name == "PUT":  # the value is all that stands behind the one space after the key
+        key, space, value = rest.lstrip(" ").partition(" ")
+        if space:
+            return name, [key, value]
+        return name, [key] if key else []
+    if name == "PING":
+        return name, [rest] if space else []
+    words: list[Word] = []
+    words += rest.split(" ")
+    if "" in words:
+        words = [word for word in words if word]
+    return name, words
+
+
+def _capitals(name: str) -> str:
+    # Outside ASCII, other letters have A to Z for their capitals ("ſ" has "S").
+    return name.upper() if name.isascii() else name
+
+
+_BIGGEST_DIGITS: Final = 20
+
+
+def _integer(digits: str) -> int:
+    # Python refuses to convert very long numbers; any number past 64 bits is as wrong as this one.
+    return int(digits) if len(digits) <= _BIGGEST_DIGITS else 10**_BIGGEST_DIGITS
+
+
+def _no_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no JSON")
+
+
+_decoder: Final = json.JSONDecoder(parse_int=_integer, parse_constant=_no_constant)
+
+
+def _parse_json(line: str) -> tuple[str, list[Word]]:
+    try:
+        words = _decoder.decode(line)
+    except RecursionError:
+        raise BadRequest("the array is nested far too deep; a request is one flat array of strings") from None
+    except ValueError as error:
+        raise BadRequest(f"the line begins with [ but is no JSON array: {error}") from None
+    if not words:
+        raise BadRequest('the array is empty; put the command\'s name first, as in ["GET", "key"]')
+    for number, word in enumerate(words):
+        if word is not None and type(word) is not str and type(word) is not int:
+            raise BadRequest(
+                f"element {number} of the array is {json.dumps(word)[:40]}; "
+                "elements are strings (or whole numbers, or null for CAS)"
+            )
+        if type(word) is str and not word.isascii() and _has_surrogate(word):
+            raise BadRequest(f"element {number} of the array holds half of a surrogate pair, which is no text")
+    name = words.pop(0)
+    if type(name) is not str:
+        raise BadRequest('the array must begin with the command\'s name, as in ["GET", "key"]')
+    return _capitals(name), words
+
+
+def _has_surrogate(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+OK: Final = '{"status": "Ok"}\n'
+
+
+def text_result(value: str | None) -> str:
+    """The reply whose result is a string, or null."""
+    if value is None:
+        return '{"status": "Ok", "result": null}\n'
+    return '{"status": "Ok", "result": ' + quote(value) + "}\n"
+
+
+def result(value: Any) -> str:
+    """The reply whose result is any JSON value."""
+    return '{"status": "Ok", "result": ' + json.dumps(value) + "}\n"
+
+
+def values_result(values: list[str | None]) -> str:
+    """The reply whose result is a list of strings and nulls.
+
+    :raise TooLarge: as soon as the reply is over its limit.
+    """
+    parts = []
+    size = 0
+    for value in values:
+        part = "null" if value is None else quote(value)
+        size += len(part) + 2
+        if size > MAX_REPLY:
+            too_large_reply()
+        parts.append(part)
+    return '{"status": "Ok", "result": [' + ", ".join(parts) + "]}\n"
+
+
+def too_large_reply() -> NoReturn:
+    raise TooLarge(f"the reply is over {MAX_REPLY} bytes; ask for less at once")
+
+
+def error(error: KvdError) -> str:
+    """The reply that tells a client of an error."""
+    return json.dumps({"status": "Error", "mesg": error.mesg, "code": error.code, **error.fields}) + "\n"
+
+
+def shown(text: str, limit: int = 40) -> str:
+    """What a client sent, for use in a message: quoted, and cut where it is long."""
+    return json.dumps(text if len(text) <= limit else text[:limit] + "…", ensure_ascii=False)
+
+
+# The client's side of the same two lines.
+
+
+def request(*words: Word) -> bytes:
+    """The line for a request, in the JSON form, which can hold any key and any value."""
+    return json.dumps(words).encode("ascii") + b"\n"
+
+
+def error_from(reply: dict[str, Any]) -> KvdError:
+    """The error that a reply tells of, as the class that stands for its code."""
+    fields = {name: value for name, value in reply.items() if name not in ("status", "mesg", "code")}
+    return BY_CODE.get(reply["code"], KvdError)(reply["mesg"], **fields)
