@@ -180,9 +180,7 @@ def _is_option(word: Word, option: str) -> bool:
     return type(word) is str and word.isascii() and word.upper() == option
 
 
-def _options(
-    usage: str, words: list[Word], with_value: tuple[str, ...], flags: tuple[str, ...]
-) -> dict[str, Any]:
+def _options(usage: str, words: list[Word], with_value: tuple[str, ...], flags: tuple[str, ...]) -> dict[str, Any]:
     """Options in any order, each at most once: a word, and its value where it takes one."""
     found: dict[str, Any] = {}
     place = 0

@@ -198,17 +198,17 @@ class Command:
         self.when_expired: Final = when_expired
 
 
-START: Final = Command(
-    "START [READONLY]", "open a transaction on this connection", arguments.start_options, run=start
-)
+# fmt: off
+
+START: Final = Command("START [READONLY]", "open a transaction on this connection", arguments.start_options, run=start)
 ROLLBACK: Final = Command(
     "ROLLBACK", "end the transaction and drop its changes", arguments.no_arguments, run=rollback,
     needs_transaction=True, when_doomed=True, when_expired=True,
-)  # fmt: skip
+)
 ROLLBACK_TO: Final = Command(
     "ROLLBACK TO name", "drop what was changed since the savepoint, and go on", arguments.to_name,
     name="ROLLBACK TO", run=rollback_to, needs_transaction=True, when_doomed=True,
-)  # fmt: skip
+)
 
 ROWS: Final = [
     Command(
@@ -236,7 +236,7 @@ ROWS: Final = [
         "CHECK", "would the transaction commit now? what has it read and written?", arguments.no_arguments,
         run=check, needs_transaction=True, when_doomed=True,
     ),
-    Command("MGET key…", "a list of values and nulls, all from one instant", arguments.keys, reads=the_keys, apply=mget),
+    Command("MGET key…", "a list of values and nulls, of one instant", arguments.keys, reads=the_keys, apply=mget),
     Command("EXISTS key", "true or false", arguments.one_key, reads=the_key, apply=exists),
     Command(
         "INCR key [delta]", "add to an integer (nothing counts as 0) and answer the sum",
@@ -268,7 +268,8 @@ ROWS: Final = [
         "QUIT", "roll back, answer, and close the connection", arguments.no_arguments,
         run=quit, when_doomed=True, when_expired=True,
     ),
-]  # fmt: skip
+]
+# fmt: on
 
 COMMANDS: Final = {row.name: row for row in ROWS}
 
@@ -332,7 +333,8 @@ def _finish(session: Session, command: Command, steps: Any) -> Steps:
     """Go the steps to the reply, and see to what goes wrong on the way."""
     session.waiting = True
     try:
-        return (yield from steps)
+        reply: str = yield from steps
+        return reply
     except KvdError as error:
         return refuse(session, error, command is START)
     except Exception:

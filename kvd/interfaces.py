@@ -107,9 +107,7 @@ class Snapshot(Protocol):
     def count(self, count: Count) -> int | Later[int]:
         """How many keys a range holds."""
 
-    def conflicts(
-        self, reads: Reads, limit: int
-    ) -> list[tuple[str, int | None]] | Later[list[tuple[str, int | None]]]:
+    def conflicts(self, reads: Reads, limit: int) -> list[tuple[str, int | None]] | Later[list[tuple[str, int | None]]]:
         """What of that was changed by other commits since this snapshot was taken.
 
         :param limit: the most keys that are wanted.
@@ -117,7 +115,7 @@ class Snapshot(Protocol):
             it (``None`` if unknown); empty if a commit would succeed now.
         """
 
-    def commit(self, reads: Reads, writes: Mapping[str, str | None], by: int) -> None | Later[None]:
+    def commit(self, reads: Reads, writes: Mapping[str, str | None], by: int) -> Later[None] | None:
         """Make all writes visible at once, or none of them, and close the snapshot.
 
         :param reads: what must not have been changed by others since the snapshot was taken.
@@ -147,7 +145,7 @@ class Store(Protocol):
     def start(self) -> None:
         """Open files, or begin to connect. Called once, after twistd has forked."""
 
-    def stop(self) -> None | Later[None]:
+    def stop(self) -> Later[None] | None:
         """Close them, with every accepted commit finished. Called once, when no session is left."""
 
     def snapshot(self) -> Snapshot | Later[Snapshot]:

@@ -48,7 +48,6 @@ class Port(Service):
         failed: list[Failure] = []
         self._endpoint.listen(self._factory).addCallbacks(self._bound, failed.append)
         if failed:
-
             raise CannotStart(f"kvd: can't listen on {self._endpoint_name}: {_reason(failed[0])}")
         if self._port is None:
             raise CannotStart(f"kvd: can't listen on {self._endpoint_name}: it does not listen at once")

@@ -13,7 +13,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, inlineCallbacks
-from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IPushProducer
+from twisted.internet.interfaces import IAddress, IConsumer, IHalfCloseableProtocol, IPushProducer, ITCPTransport
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
@@ -27,17 +27,25 @@ if TYPE_CHECKING:
     from kvd.service import StoreService
 
 
+class IKvdTransport(ITCPTransport, IConsumer, IPushProducer):
+    """What the protocol needs of a transport; every stream transport of Twisted has it."""
+
+
 @implementer(IHalfCloseableProtocol, IPushProducer)
 class KvdProtocol(LineReceiver):
-    """One connection. It is the producer of its transport, which pauses it while the client reads too slowly."""
+    """One connection. It is the producer of its transport, which pauses it while the client reads too slowly.
+
+    :param service: the store service that it works on.
+    """
 
     delimiter = b"\n"
     MAX_LENGTH = MAX_LINE
 
-    factory: KvdFactory
+    transport: IKvdTransport
     session: Session
 
-    def __init__(self) -> None:
+    def __init__(self, service: StoreService) -> None:
+        self._service = service
         self._lines: deque[str | Refused] = deque()
         self._partial = bytearray()  # a line whose end has not arrived; its head, if it is too long
         self._size = 0  # the length of that line
@@ -50,7 +58,7 @@ class KvdProtocol(LineReceiver):
 
     def connectionMade(self) -> None:
         """A client has come."""
-        self.session = self.factory.service.open_session(self)
+        self.session = self._service.open_session(self)
         self.transport.registerProducer(self, True)
 
     # Lines in. LineReceiver's own cutting takes time quadratic in the length of a batch.
@@ -107,7 +115,7 @@ class KvdProtocol(LineReceiver):
             self.close()
         elif self._lines and not self._full and not self._between:
             self._between = True
-            self.factory.service.clock.callLater(0, self._next_turn)
+            self._service.clock.callLater(0, self._next_turn)
         self._set_reading()
 
     def _next_turn(self) -> None:
@@ -134,7 +142,7 @@ class KvdProtocol(LineReceiver):
             later = next(steps)
             while True:
                 try:
-                    answer = yield later.deferred.addTimeout(shared.store_wait, self.factory.service.clock)
+                    answer = yield later.deferred.addTimeout(shared.store_wait, self._service.clock)
                 except TimeoutError:
                     later = steps.throw(TimedOut())
                 except Exception as error:
@@ -185,7 +193,7 @@ class KvdProtocol(LineReceiver):
         if self._waiting is not None and not self.session.committing:
             self._waiting.cancel()
         self.session.close()
-        self.factory.service.close_session(self)
+        self._service.close_session(self)
 
     # The end, from our side.
 
@@ -211,7 +219,6 @@ class KvdFactory(ServerFactory):
     :param service: the store service that all of them work on.
     """
 
-    protocol = KvdProtocol
     noisy = False
 
     def __init__(self, service: StoreService) -> None:
@@ -219,6 +226,4 @@ class KvdFactory(ServerFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> KvdProtocol:
         """A protocol for a new connection."""
-        protocol = KvdProtocol()
-        protocol.factory = self
-        return protocol
+        return KvdProtocol(self.service)

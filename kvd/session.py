@@ -65,13 +65,15 @@ def _nothing() -> None:
 
 
 class Handler(Protocol):
-    """A data command, as two pure functions.
+    """A data command, as two pure functions."""
 
-    ``reads`` names what it reads (None: nothing), ``apply`` makes the reply and the writes from that.
-    """
+    @property
+    def reads(self) -> Callable[[Any], Wanted] | None:
+        """What it reads, from its arguments; None: nothing."""
 
-    reads: Callable[[Any], Wanted] | None
-    apply: Callable[[Any, Any], tuple[str, dict[str, str | None] | None]]
+    @property
+    def apply(self) -> Callable[[Any, Any], tuple[str, dict[str, str | None] | None]]:
+        """The reply and the writes, from its arguments and what was read."""
 
 
 class Session:
@@ -123,9 +125,7 @@ class Session:
             txn.write(writes)
         return reply
 
-    def _execute_later(
-        self, txn: Transaction, handler: Handler, args: Any, wanted: Wanted, later: Later[Any]
-    ) -> Steps:
+    def _execute_later(self, txn: Transaction, handler: Handler, args: Any, wanted: Wanted, later: Later[Any]) -> Steps:
         answer = yield from _read(later)
         txn.used = self.shared.seconds()
         reply, writes = handler.apply(args, txn.overlay(wanted, answer))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.application.service import MultiService
 from twisted.internet.endpoints import serverFromString
@@ -43,15 +43,14 @@ class Options(usage.Options):
         "Options of twistd itself, as -n (stay in the foreground), --pidfile and --logfile, stand before "
         "the word kvd."
     )
-    optParameters = [
+    optParameters: ClassVar = [
         ["port", "p", None, f"TCP port to listen on. [default: {DEFAULT_PORT}]", _port_number],
         ["interface", "i", "127.0.0.1", "Address that --port listens on."],
         ["store", "s", "memory", "Where the data is, NAME or NAME:ARGUMENT; the stores are listed below."],
     ]
-    optFlags = [
+    optFlags: ClassVar = [
         ["open", None, "Allow listening on addresses that other machines can reach: anyone there may read and write."],
     ]
-    compData = usage.Completions()
 
     def __init__(self) -> None:
         super().__init__()

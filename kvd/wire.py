@@ -70,7 +70,8 @@ def _one_line(line: bytes) -> str | Refused:
         text = line.decode(errors="replace")
         if speaks_http(text):
             return Refused(http(), "")
-        return Refused(BadRequest(f"the line is no UTF-8: byte {error.start} is 0x{line[error.start]:02x}"), text[:HEAD])
+        problem = f"the line is no UTF-8: byte {error.start} of it is 0x{line[error.start]:02x}"
+        return Refused(BadRequest(problem), text[:HEAD])
 
 
 def line_too_large(head: bytes, size: int) -> Refused:

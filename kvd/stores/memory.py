@@ -97,8 +97,9 @@ class MemoryStore:
     def how_many_between(self, within: Range) -> int:
         """How many keys a range holds now."""
         low, high, _ = within
-        end = len(self.order) if high is None else self.order.bisect_left(high)
-        return max(0, end - self.order.bisect_left(low))
+        start: int = self.order.bisect_left(low)
+        end: int = len(self.order) if high is None else self.order.bisect_left(high)
+        return max(0, end - start)
 
 
 class Latest:
