@@ -213,7 +213,7 @@ def error(error: KvdError) -> str:
 
 def shown(text: str, limit: int = 40) -> str:
     """What a client sent, for use in a message: quoted, and cut where it is long."""
-    return json.dumps(text if len(text) <= limit else text[:limit] + "…", ensure_ascii=False)
+    return f"'{text}'" if len(text) <= limit else f"'{text[:limit]}…'"
 
 
 # The client's side of the same two lines.
@@ -228,3 +228,14 @@ def error_from(reply: dict[str, Any]) -> KvdError:
     """The error that a reply tells of, as the class that stands for its code."""
     fields = {name: value for name, value in reply.items() if name not in ("status", "mesg", "code")}
     return BY_CODE.get(reply["code"], KvdError)(reply["mesg"], **fields)
+
+
+def scan_words(
+    prefix: str, start: str | None, end: str | None, limit: int | None, reverse: bool, keys_only: bool
+) -> list[Word]:
+    """The words of a SCAN."""
+    words: list[Word] = ["SCAN"]
+    for option, value in (("PREFIX", prefix or None), ("FROM", start), ("TO", end), ("LIMIT", limit)):
+        if value is not None:
+            words += [option, value]
+    return words + ["REVERSE"] * reverse + ["KEYS"] * keys_only
