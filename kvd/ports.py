@@ -48,13 +48,13 @@ class Port(Service):
         failed: list[Failure] = []
         self._endpoint.listen(self._factory).addCallbacks(self._bound, failed.append)
         if failed:
-            raise CannotStart(f"kvd: can't listen on {self._endpoint_name}: {_reason(failed[0])}")
+            raise CannotStart(f"can't listen on {self._endpoint_name}: {_reason(failed[0])}")
         if self._port is None:
-            raise CannotStart(f"kvd: can't listen on {self._endpoint_name}: it does not listen at once")
+            raise CannotStart(f"can't listen on {self._endpoint_name}: it does not listen at once")
         address = self._port.getHost()
         if not self._open_to_all and not _is_local(address):
             self._port.stopListening()
-            raise CannotStart(f"kvd: {shown_address(address)} is open to other machines; if you want that, add --open")
+            raise CannotStart(f"--open is needed for {shown_address(address)}, which other machines can reach")
 
     def _bound(self, port: IListeningPort) -> None:
         self._port = port

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from typing import Any, ClassVar
 
 from twisted.application.service import MultiService
@@ -13,7 +14,7 @@ from twisted.python import usage
 import kvd
 from kvd.errors import KvdError
 from kvd.interfaces import Store
-from kvd.ports import Port
+from kvd.ports import CannotStart, Port
 from kvd.protocol import KvdFactory
 from kvd.service import StoreService
 from kvd.stores import known_stores
@@ -24,9 +25,9 @@ DEFAULT_PORT = 8765
 
 
 def _port_number(value: str) -> int:
-    number = int(value)
+    number = int(value) if value.isascii() and value.isdigit() else -1
     if not 0 <= number <= 65535:
-        raise ValueError(f"{value} is not between 0 and 65535")
+        raise ValueError(f"a port is a number between 0 and 65535, and {value!r} is none")
     return number
 
 
@@ -57,8 +58,7 @@ class Options(usage.Options):
         self["listen"] = []
 
     def opt_listen(self, endpoint: str) -> None:
-        """Listen on this Twisted endpoint, as unix:/run/kvd.sock or systemd:domain=INET:index=0. May be
-        given several times. There is no plain TCP port then unless --port is given too."""
+        """Listen on this Twisted endpoint, as unix:/run/kvd.sock; repeatable. With it, no TCP port without --port."""
         self["listen"].append(endpoint)
 
     opt_l = opt_listen
@@ -110,6 +110,17 @@ class Daemon(MultiService):
         for port in ports:  # children stop in the reverse order, so the ports are closed first
             port.setServiceParent(self)
         self._store = store
+
+    def privilegedStartService(self) -> None:
+        """Bind the ports.
+
+        :raise CannotStart: if a port can't be bound.
+        """
+        try:
+            super().privilegedStartService()
+        except CannotStart as error:
+            print(f"kvd: {error}", file=sys.__stderr__)  # by now twistd sends sys.stderr to the log
+            raise
 
     def startService(self) -> None:
         """Start, and say so."""
