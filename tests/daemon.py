@@ -94,7 +94,7 @@ class Daemon:
     :param twistd: options of twistd, which stand before the word kvd.
     :param daemonize: let twistd put itself into the background, as it does without ``-n``.
     :param through: what to start it with, as ``["nohup"]``.
-    :param inherit: a socket that becomes the daemon's file descriptor 3.
+    :param inherit: file descriptors that it inherits.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Daemon:
         twistd: tuple[str, ...] = (),
         daemonize: bool = False,
         through: tuple[str, ...] = (),
-        inherit: socket.socket | None = None,
+        inherit: tuple[int, ...] = (),
     ) -> None:
         self.directory = directory
         self.pid_file = directory / "kvd.pid"
@@ -115,10 +115,6 @@ class Daemon:
         command += ["--pidfile", str(self.pid_file), "--logfile", str(self.log_file), *twistd, "kvd", *options]
         # The daemon and all of its forks hold the other end of this pipe: it ends when the last of them is gone.
         self._alive, theirs = os.pipe()
-        fds = [theirs]
-        if inherit is not None:
-            command = ["sh", "-c", f'"$@" 3<&{inherit.fileno()}', "sh", *command]
-            fds.append(inherit.fileno())
         self._errors = directory / "stderr"
         with self._errors.open("wb") as errors:
             self.process = subprocess.Popen(
@@ -127,7 +123,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
-                pass_fds=fds,
+                pass_fds=(theirs, *inherit),
                 preexec_fn=None if daemonize else _end_by_itself,
             )
         os.close(theirs)
