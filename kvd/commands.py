@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from kvd import arguments, wire
 from kvd.arguments import MAX_INTEGER, MIN_INTEGER, Swap, integer_in
-from kvd.errors import BadArguments, Internal, KvdError, NotANumber, ReadOnly, UnknownCommand
+from kvd.errors import BadArguments, BadRequest, Internal, KvdError, NotANumber, ReadOnly, UnknownCommand
 from kvd.interfaces import Count, Page, Range, Scan
-from kvd.session import Reply, Session, Steps, aborted, expired
+from kvd.session import Reply, Session, Steps, aborted, expired, no_transaction
+from kvd.transaction import Transaction
 from kvd.wire import Refused, Word, shown
 
 Writes = dict[str, str | None] | None
@@ -284,20 +285,16 @@ def unknown(name: str) -> UnknownCommand:
 # From a line to its reply.
 
 
-def gate(command: Command | None, session: Session) -> None:
-    """Refuse a command that does not fit the state of its connection's transaction."""
-    txn = session.transaction
-    if txn is not None:
-        if txn.expired is not None:
-            if command is None or not command.when_expired:
-                raise expired(txn)
-        elif txn.doomed is not None:
-            if command is not None and not command.when_doomed:
-                raise aborted(txn)
-        elif command is not None and command.writes and txn.read_only:
-            raise ReadOnly(f"{command.name} changes something, and this transaction was started READONLY; ROLLBACK it")
-    elif command is not None and command.needs_transaction:
-        session.opened()
+def gate(command: Command, txn: Transaction) -> None:
+    """Refuse a command that the state of its connection's transaction does not allow."""
+    if txn.expired is not None:
+        if not command.when_expired:
+            raise expired(txn)
+    elif txn.doomed is not None:
+        if not command.when_doomed:
+            raise aborted(txn)
+    elif command.writes and txn.read_only:
+        raise ReadOnly(f"{command.name} changes something, and this transaction was started READONLY; ROLLBACK it")
 
 
 def answer(session: Session, line: str) -> Reply:
@@ -310,18 +307,23 @@ def answer(session: Session, line: str) -> Reply:
         name, words = wire.parse(line)
         if not name:
             return ""
+        txn = session.transaction
         command = COMMANDS.get(name)
+        if command is None:
+            raise unknown(name) if txn is None or txn.expired is None else expired(txn)
         if command is ROLLBACK and words:
             command = ROLLBACK_TO
-        if session.transaction is not None or command is None or command.needs_transaction:
-            gate(command, session)
-            if command is None:
-                raise unknown(name)
+        if txn is not None:
+            gate(command, txn)
+        elif command.needs_transaction:
+            raise no_transaction()
         calls = session.shared.calls
         calls[name] = calls.get(name, 0) + 1
         args = command.check(command.usage, words)
         reply = session.execute(command, args) if command.run is None else command.run(session, args)
-        return reply if type(reply) is str else _finish(session, command, reply)
+        return reply if isinstance(reply, str) else _finish(session, command, reply)
+    except BadRequest as error:
+        return refuse(session, error, looks_like_start(line))
     except KvdError as error:
         return refuse(session, error, command is START)
     except Exception:
@@ -352,7 +354,12 @@ def internal(command: Command | None) -> Internal:
     return Internal(f"{told}; nothing was changed")
 
 
-_LOOKS_LIKE_START: Final = re.compile(r' *(\[\s*")?START\b', re.IGNORECASE)
+_START: Final = re.compile(r' *(\[\s*")?START\b', re.IGNORECASE | re.ASCII)
+
+
+def looks_like_start(line: str) -> bool:
+    """Whether a line that can't be read was probably meant for a START; what follows it counts on that."""
+    return _START.match(line) is not None
 
 
 def refuse(session: Session, error: KvdError, was_start: bool) -> str:
@@ -378,12 +385,12 @@ def turn(session: Session, lines: deque[str | Refused]) -> tuple[list[str], Step
     while most and size < TURN_BYTES:
         most -= 1
         line = lines.popleft()
-        if type(line) is str:
+        if isinstance(line, str):
             reply = answer(session, line)
-            if type(reply) is not str:
-                return replies, reply  # type: ignore[return-value]
+            if not isinstance(reply, str):
+                return replies, reply
         else:
-            reply = refuse(session, line.error, _LOOKS_LIKE_START.match(line.head) is not None)  # type: ignore[union-attr]
+            reply = refuse(session, line.error, looks_like_start(line.head))
         replies.append(reply)
         size += len(reply)
         if session.closing:

@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar, final
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @final
-class Later(Generic[T]):
+class Later(Generic[T_co]):
     """An answer that a store does not have yet.
 
     :param deferred: a Deferred that fires with the answer, or with what the call would have raised.
@@ -136,11 +136,13 @@ class Store(Protocol):
     every transaction that commits has read what the commits before its own left behind.
     """
 
-    name: str
-    """What ``--store`` calls it."""
+    @property
+    def name(self) -> str:
+        """What ``--store`` calls it."""
 
-    promise: str
-    """What happens to the data when the server ends, as the start-up log and INFO tell it."""
+    @property
+    def promise(self) -> str:
+        """What happens to the data when the server ends, as the start-up log and INFO tell it."""
 
     def start(self) -> None:
         """Open files, or begin to connect. Called once, after twistd has forked."""

@@ -101,7 +101,7 @@ class Session:
         answer: Any = None
         if handler.reads is not None:
             answer = fetch(view, handler.reads(args))
-            if type(answer) is Later:
+            if isinstance(answer, Later):
                 return self._repeat(handler, args, view, answer)
         reply, writes = handler.apply(args, answer)
         if writes is not None:
@@ -117,7 +117,7 @@ class Session:
         if handler.reads is not None:
             wanted = handler.reads(args)
             answer = fetch(txn.snapshot, txn.missing(wanted))
-            if type(answer) is Later:
+            if isinstance(answer, Later):
                 return self._execute_later(txn, handler, args, wanted, answer)
             answer = txn.overlay(wanted, answer)
         reply, writes = handler.apply(args, answer)
@@ -155,7 +155,7 @@ class Session:
                 ask = txn.missing(wanted)
                 if view is None:
                     answer = fetch(txn.snapshot, ask)
-                if type(answer) is Later:
+                if isinstance(answer, Later):
                     answer = yield from _read(answer)
                 answer = txn.overlay(wanted, answer)
             view = None
@@ -184,7 +184,7 @@ class Session:
         if self.transaction is not None:
             raise InTransaction("a transaction is open on this connection; COMMIT or ROLLBACK it first")
         snapshot = self.shared.store.snapshot()
-        if type(snapshot) is Later:
+        if isinstance(snapshot, Later):
             return self._start_later(snapshot, read_only)
         self._open(snapshot, read_only)
         return wire.OK
@@ -204,7 +204,7 @@ class Session:
     def opened(self) -> Transaction:
         """The open transaction."""
         if self.transaction is None:
-            raise NoTransaction("no transaction is open on this connection; START one first")
+            raise no_transaction()
         self.transaction.used = self.shared.seconds()
         return self.transaction
 
@@ -258,7 +258,7 @@ class Session:
         if not txn.writes:
             return self._checked(txn, [])
         found = txn.snapshot.conflicts(txn.reads, CONFLICTS_SHOWN)
-        if type(found) is Later:
+        if isinstance(found, Later):
             return self._check_later(txn, found)
         return self._checked(txn, found)
 
@@ -310,6 +310,11 @@ class Session:
             self.rollback()
 
 
+def no_transaction() -> NoTransaction:
+    """The error of a command that has no meaning outside a transaction."""
+    return NoTransaction("no transaction is open on this connection; START one first")
+
+
 def expired(txn: Transaction) -> TransactionExpired:
     """The error of a transaction that the server ended."""
     return TransactionExpired(f"the server ended this transaction: {txn.expired}; ROLLBACK, then START again")
@@ -322,11 +327,11 @@ def aborted(txn: Transaction) -> Aborted:
 
 def fetch(view: Snapshot, wanted: Wanted) -> Any:
     """Ask a store; the answer, or a Later."""
-    if type(wanted) is list:
+    if isinstance(wanted, list):
         return view.read(wanted) if wanted else wanted
-    if type(wanted) is Scan:
+    if isinstance(wanted, Scan):
         return view.scan(wanted)
-    return view.count(wanted)  # type: ignore[arg-type]
+    return view.count(wanted)
 
 
 def _read(later: Later[Any]) -> Generator[Later[Any], Any, Any]:
