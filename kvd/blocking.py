@@ -16,24 +16,11 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
-from kvd import wire
-from kvd.errors import BadRequest, InTransaction, KvdError, NoTransaction, OutcomeUnknown, Unavailable
-
-CHANGING = frozenset(["PUT", "DEL", "INCR", "CAS", "COMMIT"])
-"""The commands that may have been carried out if the connection ends before their reply."""
-
-
-class Page(NamedTuple):
-    """What a scan answers.
-
-    :ivar items: pairs of key and value, or with ``keys_only`` keys alone.
-    :ivar next: what ``start`` (with ``reverse``: ``end``) must be for the page behind this one, or None.
-    """
-
-    items: list[Any]
-    next: str | None
+from kvd import requests, wire
+from kvd.errors import BadRequest, InTransaction, KvdError, NoTransaction, Unavailable
+from kvd.requests import CHANGING, Page
 
 
 class Commands:
@@ -90,7 +77,7 @@ class Commands:
         :param limit: the most items of the page, 1 to 10,000; 100 if not given.
         """
         found = self.call(*wire.scan_words(prefix, start, end, limit, reverse, keys_only))
-        return Page(found["items"] if keys_only else [tuple(item) for item in found["items"]], found["next"])
+        return requests.page(found, keys_only)
 
     def count(self, prefix: str = "") -> int:
         """How many keys there are."""
@@ -171,6 +158,8 @@ class Client(Commands):
             self._replies.close()
             self._socket.close()
         self._socket = self._replies = None
+        if self._open is not None:
+            self._open._end()  # nothing of it may run on the next connection
 
     def __enter__(self) -> Client:
         self.connect()
@@ -195,7 +184,8 @@ class Client(Commands):
         return self._call(words)
 
     def _call(self, words: tuple[wire.Word, ...]) -> Any:
-        changing = words[0] in CHANGING and (self._open is None or words[0] == "COMMIT")
+        name = requests.name(words)
+        changing = name in CHANGING and (self._open is None or name == "COMMIT")
         reply = self._exchange(wire.request(*words), changing)
         if reply["status"] != "Ok":
             raise wire.error_from(reply)
@@ -213,9 +203,10 @@ class Client(Commands):
             # A reply that comes too late would be taken for that of the next request.
             self.disconnect()
             problem = f"the connection to {self.host}:{self.port} broke: {error.strerror or error}"
-            if changing:
-                raise OutcomeUnknown(f"{problem}; the change may or may not have been stored") from error
-            raise Unavailable(f"{problem}; nothing was stored") from error
+            raise requests.lost(problem, changing) from error
+        except BaseException:  # a KeyboardInterrupt: the reply may still come
+            self.disconnect()
+            raise
         reply: dict[str, Any] = json.loads(answer)
         return reply
 
