@@ -304,9 +304,10 @@ def answer(session: Session, line: str) -> Reply:
     """
     command: Command | None = None
     try:
-        name, words = wire.parse(line)
-        if not name:
+        request = wire.parse(line)
+        if request is None:
             return ""
+        name, words = request
         txn = session.transaction
         command = COMMANDS.get(name)
         if command is None:

@@ -76,11 +76,11 @@ class KvdProtocol(LineReceiver):
     def _whole_lines(self, data: bytes, end: int) -> list[str | Refused]:
         """The lines that ``data[:end]`` completes; the rest waits for its end."""
         lines: list[str | Refused] = []
-        start = 0
         if end and self._size:
             if self._size > len(self._partial):
                 start = data.index(b"\n") + 1
-                lines.append(line_too_large(bytes(self._partial), self._size + start - 1))
+                size = self._size + start - (2 if data[:start].endswith(b"\r\n") else 1)
+                lines.append(line_too_large(bytes(self._partial), size))
                 lines += cut_lines(data[start:end])
             else:
                 lines += cut_lines(bytes(self._partial) + data[:end])
@@ -105,7 +105,8 @@ class KvdProtocol(LineReceiver):
             self.transport.write("".join(replies).encode("ascii"))
         if steps is not None:
             self._waiting = self._finish(steps)
-            self._waiting.addBoth(self._finished)
+            self._waiting.addCallback(self._finished)
+            self._set_reading()
         else:
             self._go_on()
 

@@ -150,32 +150,32 @@ class Session:
         deadline = self.shared.seconds() + self.shared.store_wait
         while True:
             txn = Transaction(self.shared.store.latest() if view is None else view, False, 0.0)
-            if handler.reads is not None:
-                wanted = handler.reads(args)
-                ask = txn.missing(wanted)
-                if view is None:
-                    answer = fetch(txn.snapshot, ask)
-                if isinstance(answer, Later):
-                    answer = yield from _read(answer)
-                answer = txn.overlay(wanted, answer)
-            view = None
-            reply, writes = handler.apply(args, answer)
-            if writes is None:
-                txn.snapshot.close()
-                return reply
             try:
-                self.committing = True
-                done = txn.snapshot.commit(txn.reads, writes, self.id)
-                if done is not None:
-                    yield from _commit(done)
+                if handler.reads is not None:
+                    wanted = handler.reads(args)
+                    ask = txn.missing(wanted)
+                    if view is None:
+                        answer = fetch(txn.snapshot, ask)
+                    if isinstance(answer, Later):
+                        answer = yield from _read(answer)
+                    answer = txn.overlay(wanted, answer)
+                reply, writes = handler.apply(args, answer)
+                if writes is not None:
+                    self.committing = True
+                    done = txn.snapshot.commit(txn.reads, writes, self.id)
+                    if done is not None:
+                        yield from _commit(done)
                 return reply
             except Conflict:
                 self.committing = False
+                view = None
                 if self.shared.seconds() >= deadline:
                     raise Unavailable(
                         f"other clients changed what this command reads for {self.shared.store_wait:g} seconds "
                         "without a gap; nothing was stored, try again"
                     ) from None
+            finally:
+                txn.snapshot.close()
 
     # Transactions.
 

@@ -90,11 +90,11 @@ def http() -> SpeaksHttp:
     return SpeaksHttp("this is no HTTP server, it speaks the kvd line protocol; closing the connection")
 
 
-def parse(line: str) -> tuple[str, list[Word]]:
+def parse(line: str) -> tuple[str, list[Word]] | None:
     """Take a request apart.
 
     :param line: one line without its end.
-    :return: the command's name in capitals, and its arguments; the name is empty for a blank line.
+    :return: the command's name in capitals, and its arguments; None for a blank line.
     :raise BadRequest: if the line is no proper JSON array though it begins with ``[``, or speaks HTTP.
     """
     if speaks_http(line):
@@ -104,7 +104,7 @@ def parse(line: str) -> tuple[str, list[Word]]:
         return _parse_json(line)
     if not name:
         line = line.lstrip(" ")
-        return parse(line) if line else ("", [])
+        return parse(line) if line else None
     name = _capitals(name)
     if name == "PUT":  # the value is all that stands behind the one space after the key
         key, space, value = rest.lstrip(" ").partition(" ")

@@ -1,0 +1,630 @@
+"""Bytes in, bytes out: framing, both request forms, exact replies, and what a connection lives through."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from twisted.internet.task import Clock
+
+from kvd import wire
+from kvd.commands import ROWS
+from kvd.errors import Unavailable
+from tests.server import Connection, Server
+from tests.slow_store import SlowStore
+
+OK = b'{"status": "Ok"}\n'
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@pytest.fixture
+def client(server: Server) -> Connection:
+    return server.client()
+
+
+def result(value: object) -> bytes:
+    return json.dumps({"status": "Ok", "result": value}).encode() + b"\n"
+
+
+def code(reply: bytes) -> str:
+    """The code of the one reply that is an Error."""
+    answer = json.loads(reply)
+    assert list(answer)[:2] == ["status", "mesg"]
+    assert answer["status"] == "Error"
+    return str(answer["code"])
+
+
+# Framing
+
+
+def test_the_transcript_of_the_readme_gets_these_very_bytes(client: Connection) -> None:
+    assert client.exchange(b"PUT most_popular_leader georgew\r\n") == OK
+    assert client.exchange(b"START\r\n") == OK
+    assert client.exchange(b"GET most_popular_leader\r\n") == b'{"status": "Ok", "result": "georgew"}\n'
+    assert client.exchange(b'PUT georgew {"first_name": "George"}\r\n') == OK
+    assert client.exchange(b"COMMIT\r\n") == OK
+    assert client.exchange(b"GET georgew\r\n") == b'{"status": "Ok", "result": "{\\"first_name\\": \\"George\\"}"}\n'
+    assert client.exchange(b"GET nothing\r\n") == b'{"status": "Ok", "result": null}\n'
+
+
+def test_requests_may_be_cut_and_joined_anywhere(server: Server) -> None:
+    requests = 'PUT k é\r\n\r\nGET k\nSTART\n["GET", "k"]\r\nCOMMIT\nPING  a b \n'.encode()
+    expected = OK + result("é") + OK + result("é") + OK + result(" a b ")
+    assert server.client(1).exchange(requests) == expected
+    for number in range(len(requests)):
+        client = server.client(2 + number)
+        client.send(requests[:number])
+        client.send(requests[number:])
+        assert client.received() == expected
+    slowly = server.client(2 + len(requests))
+    for byte in requests:
+        slowly.send(bytes([byte]))
+    assert slowly.received() == expected
+
+
+def test_blank_lines_get_no_reply(client: Connection) -> None:
+    assert client.exchange(b"\n\r\n   \n \r\n") == b""
+    assert code(client.exchange(b"\t\n")) == "UNKNOWN_COMMAND"
+
+
+def test_only_one_carriage_return_belongs_to_the_end_of_a_line(client: Connection) -> None:
+    assert client.exchange(b"PUT k v\r\r\nGET k\n") == OK + result("v\r")
+
+
+def test_replies_are_ascii(client: Connection) -> None:
+    assert client.exchange("PUT k café 😀\nGET k\n".encode()) == (
+        OK + b'{"status": "Ok", "result": "caf\\u00e9 \\ud83d\\ude00"}\n'
+    )
+
+
+def test_a_line_that_is_no_utf8_is_refused_and_the_next_one_works(client: Connection) -> None:
+    replies = client.exchange(b"PUT k ok\nPUT k \xff\xfe\nGET k\n").splitlines(keepends=True)
+    assert (replies[0], code(replies[1]), replies[2]) == (OK, "BAD_REQUEST", result("ok"))
+    assert b"byte 6 of it is 0xff" in replies[1]
+    assert code(client.exchange(b"GET \xed\xa0\x80\n")) == "BAD_REQUEST"  # a surrogate
+
+
+def test_a_line_over_the_limit_is_skipped_and_the_requests_behind_it_run(client: Connection) -> None:
+    endless = b"PUT k " + b"x" * wire.MAX_LINE + b"\nPING\n"
+    replies = client.exchange(endless).splitlines(keepends=True)
+    assert (code(replies[0]), replies[1]) == ("TOO_LARGE", result("PONG"))
+    assert str(wire.MAX_LINE).encode() in replies[0]
+    assert str(wire.MAX_LINE + 6).encode() in replies[0]
+
+
+def test_a_line_over_the_limit_that_comes_in_pieces_is_not_kept(client: Connection) -> None:
+    client.send(b"PUT k ")
+    for _ in range(130):
+        client.send(b"x" * 64 * 1024)
+        assert len(client.protocol._partial) <= wire.MAX_LINE + 1
+    assert client.received() == b""
+    replies = client.exchange(b"xx\r\nPING\n").splitlines(keepends=True)
+    assert (code(replies[0]), replies[1]) == ("TOO_LARGE", result("PONG"))
+    assert str(6 + 130 * 64 * 1024 + 2).encode() in replies[0]
+
+
+@pytest.mark.parametrize("pieces", [1, 100])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_line_of_just_the_limit_is_a_request(client: Connection, end: bytes, pieces: int) -> None:
+    line = b"PING " + b"x" * (wire.MAX_LINE - 5) + end
+    size = len(line) // pieces + 1
+    for start in range(0, len(line), size):
+        client.send(line[start : start + size])
+    assert client.received() == result("x" * (wire.MAX_LINE - 5))
+    assert code(client.exchange(b"x" + line)) == "TOO_LARGE"
+
+
+def test_a_start_over_the_line_limit_dooms_what_follows(client: Connection) -> None:
+    client.send(b"START" + b" " * wire.MAX_LINE)
+    replies = client.exchange(b"\nPUT a 1\nCOMMIT\nGET a\n").splitlines(keepends=True)
+    assert [code(reply) for reply in replies[:3]] == ["TOO_LARGE", "ABORTED", "ABORTED"]
+    assert replies[3] == result(None)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"GET / HTTP/1.1", b"PUT k v HTTP/1.0", b"POST /x", b"Host: localhost:8765", b"Host:x", b"GET /\xff HTTP/1.1"],
+)
+def test_http_is_refused_and_the_connection_closed(client: Connection, line: bytes) -> None:
+    assert code(client.exchange(line + b"\r\nPUT k forged\r\n")) == "BAD_REQUEST"
+    assert client.closed
+
+
+def test_http_inside_a_value_is_no_http(client: Connection) -> None:
+    assert client.exchange(b"PUT k a HTTP/1.1 request\nPUT k see Host:\nGET k\n") == OK + OK + result("see Host:")
+
+
+# The plain form
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        (b"PUT k v", "v"),
+        (b"put   k v", "v"),
+        (b"   PuT k v", "v"),
+        (b"PUT k  v", " v"),
+        (b"PUT k v ", "v "),
+        (b"PUT k ", ""),
+        (b"PUT k  ", " "),
+        (b"PUT k two  words", "two  words"),
+        (b'PUT k "a"', '"a"'),
+        (b"PUT k a\tb\0c", "a\tb\0c"),
+        (b'PUT k ["a"]', '["a"]'),
+        (b'["PUT", "k", "two\\nlines"]', "two\nlines"),
+        (b'  ["put","k","\\ud83d\\ude00 \\u0000"]  ', "😀 \0"),
+    ],
+)
+def test_a_value_is_stored_to_the_letter(client: Connection, line: bytes, value: str) -> None:
+    assert client.exchange(line + b"\nGET  k \n") == OK + result(value)
+
+
+def test_tabs_belong_to_words(client: Connection) -> None:
+    assert client.exchange(b"PUT a\tb 1\nGET a\tb\n") == OK + result("1")
+    assert code(client.exchange(b"GET\ta\n")) == "UNKNOWN_COMMAND"
+
+
+def test_only_ascii_letters_have_capitals(client: Connection) -> None:
+    assert code(client.exchange("ſtart\n".encode())) == "UNKNOWN_COMMAND"
+    assert client.exchange(b"GET a\n") == result(None)
+
+
+def test_ping_answers_its_text_to_the_letter(client: Connection) -> None:
+    assert client.exchange(b'PING\nping a  b \nPING \n["PING", "x"]\n') == (
+        result("PONG") + result("a  b ") + result("") + result("x")
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        (b"GTE a", "GET"),
+        (b"DELETE a", "DEL"),
+        (b"BEGIN", "HELP"),
+        (b"savepiont s", "SAVEPOINT"),
+        ("é".encode(), "HELP"),
+    ],
+)
+def test_an_unknown_command_gets_the_nearest_name(client: Connection, line: bytes, hint: str) -> None:
+    reply = client.exchange(line + b"\n")
+    assert code(reply) == "UNKNOWN_COMMAND"
+    assert hint in json.loads(reply)["mesg"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "PUT", "PUT k", "GET", "GET a b", "DEL", "DEL a b", "START now", "MGET", "EXISTS", "EXISTS a b", "INCR",
+        "INCR a b", "INCR a 1 2", "CAS a b", "CAS a b c d", "SCAN x", "SCAN LIMIT", "SCAN LIMIT 0", "SCAN LIMIT 10001",
+        "SCAN LIMIT x", "SCAN LIMIT 1 LIMIT 1", "SCAN PREFIX", "COUNT x", "COUNT PREFIX", "INFO nosuch", "QUIT now",
+    ],
+)  # fmt: skip
+def test_wrong_arguments_get_the_usage(client: Connection, line: str) -> None:
+    reply = client.exchange(line.encode() + b"\n")
+    assert code(reply) == "BAD_ARGUMENTS"
+    row = next(row for row in ROWS if row.name == line.split()[0])
+    assert row.usage in json.loads(reply)["mesg"] or line.startswith("INFO")
+    assert client.exchange(b"ROLLBACK\nPING\n").endswith(result("PONG"))
+
+
+# The JSON form
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[", "[]", "[1]", "[null]", '["GET", "a"', '["GET", "a"] x', '["GET", ["a"]]', '["GET", {"a": 1}]',
+        '["GET", true]', '["GET", false]', '["INCR", "n", 1.5]', '["INCR", "n", 1e3]', '["INCR", "n", NaN]',
+        '["INCR", "n", -Infinity]',
+        r'["GET", "\ud800"]', r'["GET", "\udc00\ud800"]', '["GET", "a\tb"]', "[" * 100_000, '[["PING"]]',
+        "['PING']", '["PING",]', r'["\ud800"]',
+    ],
+)  # fmt: skip
+def test_what_is_no_flat_array_of_strings_is_a_bad_request(client: Connection, line: str) -> None:
+    assert code(client.exchange(line.encode() + b"\n")) == "BAD_REQUEST"
+    assert client.exchange(b"PING\n") == result("PONG")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '["GET", 1]', '["GET", null]', '["PUT", "k", 1]', '["PUT", "k", null]', '["CAS", "k", 1, "2"]',
+        '["INCR", "n", null]', '["INCR", "n", 9223372036854775808]', '["INCR", "n", 1' + "0" * 5000 + "]",
+        '["GET", ""]', '["PUT", "", "v"]',
+        '["SCAN", "LIMIT", "x"]', '["SCAN", null]', '["SCAN", 5]', '["PING", 1]', '["MGET", "a", 1]',
+        '["SCAN", "PREFIX", 1]', '["HELP", 1]',
+    ],
+)  # fmt: skip
+def test_a_number_or_null_where_a_string_belongs_is_a_bad_argument(client: Connection, line: str) -> None:
+    assert code(client.exchange(line.encode() + b"\n")) == "BAD_ARGUMENTS"
+
+
+def test_scan_takes_its_limit_as_a_number_or_a_string(client: Connection) -> None:
+    empty = result({"items": [], "next": None})
+    assert client.exchange(b'["SCAN", "LIMIT", 5]\n["scan", "limit", "5", "KEYS"]\n') == empty + empty
+
+
+# Sizes
+
+
+def test_keys_have_at_most_1024_bytes(client: Connection) -> None:
+    assert client.exchange(b"PUT " + b"k" * 1024 + b" v\nGET " + "é".encode() * 512 + b"\n") == OK + result(None)
+    reply = client.exchange(b"GET " + b"k" * 1025 + b"\n")
+    assert code(reply) == "TOO_LARGE"
+    assert b"1025 bytes" in reply
+    assert b"1024" in reply
+    assert code(client.exchange("GET {}\n".format("é" * 513).encode())) == "TOO_LARGE"
+
+
+def test_values_have_at_most_a_mebibyte(client: Connection) -> None:
+    largest = "é" * (MIB // 2)
+    assert client.exchange(f"PUT k {largest}\n".encode()) == OK
+    assert json.loads(client.exchange(b"GET k\n"))["result"] == largest
+    assert code(client.exchange(f"PUT k {largest}x\n".encode())) == "TOO_LARGE"
+    assert code(client.exchange(json.dumps(["CAS", "k", largest, largest + "x"]).encode() + b"\n")) == "TOO_LARGE"
+    escaped = "[" + json.dumps("PUT") + ", " + json.dumps("k") + ', "' + "\\u0001" * MIB + '"]\n'
+    assert client.exchange(escaped.encode()) == OK
+
+
+def test_a_reply_over_its_limit_is_not_sent(client: Connection) -> None:
+    client.exchange(b"PUT k " + b"x" * MIB + b"\n")
+    assert len(client.exchange(b"MGET" + b" k" * 15 + b"\n")) > 15 * MIB
+    reply = client.exchange(b"MGET" + b" k" * 16 + b"\n")
+    assert code(reply) == "TOO_LARGE"
+    assert str(wire.MAX_REPLY).encode() in reply
+    assert code(client.exchange("PING {}\n".format("é" * (3 * MIB)).encode())) == "TOO_LARGE"
+
+
+def test_names_of_savepoints_have_1_to_64_bytes(client: Connection) -> None:
+    assert client.exchange(b"START\nSAVEPOINT " + b"s" * 64 + b"\n") == OK + OK
+    assert code(client.exchange(b"SAVEPOINT " + b"s" * 65 + b"\n")) == "TOO_LARGE"
+    assert client.exchange(b"ROLLBACK\nSTART\n") == OK + OK
+    assert code(client.exchange(b'["SAVEPOINT", ""]\n')) == "BAD_ARGUMENTS"
+
+
+# HELP, INFO, QUIT
+
+
+def test_help_comes_from_the_command_table(client: Connection) -> None:
+    listed = json.loads(client.exchange(b"HELP\n"))["result"]
+    assert list(listed) == [row.usage for row in ROWS]
+    for row in ROWS:
+        told = json.loads(client.exchange(f"help {row.name.lower()}\n".encode()))["result"]
+        assert told == f"{row.usage}: {row.help}"
+    assert code(client.exchange(b"HELP nosuch\n")) == "UNKNOWN_COMMAND"
+
+
+def test_info_tells_of_server_clients_store_transactions_and_commands(server: Server, client: Connection) -> None:
+    server.play("""
+        2 START   -> ok
+        2 PUT a 1 -> ok
+        2 COMMIT  -> ok
+        2 START   -> ok
+        2 NOSUCH  -> UNKNOWN_COMMAND
+    """)
+    info = client.ask("INFO")["result"]
+    assert list(info) == ["server", "clients", "store", "transactions", "commands"]
+    assert info["clients"]["connected"] == 2
+    assert info["store"]["name"] == "memory"
+    assert info["store"]["keys"] == 1
+    assert (info["transactions"]["open"], info["transactions"]["committed"]) == (1, 1)
+    assert info["commands"]["calls"] == {"START": 2, "PUT": 1, "COMMIT": 1, "INFO": 1}
+    assert info["commands"]["errors"] == {"UNKNOWN_COMMAND": 1}
+    assert client.ask("info Store")["result"] == info["store"]
+
+
+def test_quit_answers_closes_and_drops_the_requests_behind_it(server: Server, client: Connection) -> None:
+    assert client.exchange(b"QUIT\nPUT a 1\n") == OK
+    assert client.closed
+    server.play("2 GET a -> null")
+
+
+# The end of the client's side
+
+
+def test_a_client_that_sends_no_more_still_gets_every_reply(client: Connection) -> None:
+    client.protocol.dataReceived(b"PING x\n" * 1000 + b"PUT a b")
+    client.protocol.readConnectionLost()
+    client._server.settle()
+    assert client.received() == result("x") * 1000
+    assert client.closed
+
+
+def test_a_line_without_its_end_is_never_run(server: Server, client: Connection) -> None:
+    client.protocol.dataReceived(b"PUT a b")
+    client.protocol.readConnectionLost()
+    assert client.received() == b""
+    assert client.closed
+    server.play("2 GET a -> null")
+
+
+# Turns and back-pressure
+
+
+def test_a_turn_ends_after_256_requests_and_others_get_theirs(server: Server) -> None:
+    greedy, polite = server.client(1), server.client(2)
+    greedy.protocol.dataReceived(b"PING\n" * 1000)
+    assert greedy.received() == result("PONG") * 256
+    assert greedy.transport.producerState == "paused"
+    polite.protocol.dataReceived(b"PING\n")
+    assert polite.received() == result("PONG")
+    server.settle()
+    assert greedy.received() == result("PONG") * 744
+    assert greedy.transport.producerState == "producing"
+
+
+def test_a_turn_ends_after_64_kib_of_replies(server: Server) -> None:
+    client = server.client()
+    client.exchange(b"PUT k " + b"x" * MIB + b"\n")
+    client.protocol.dataReceived(b"GET k\n" * 10)
+    assert client.received().count(b"\n") == 1
+    server.settle()
+    assert client.received().count(b"\n") == 9
+
+
+def test_who_does_not_read_is_not_answered_and_not_read_from(server: Server) -> None:
+    client = server.client()
+    client.protocol.pauseProducing()  # so the transport says that its buffer is full
+    client.protocol.dataReceived(b"PING\n" * 3)
+    server.settle()
+    assert client.received() == b""
+    assert client.transport.producerState == "paused"
+    client.protocol.resumeProducing()
+    server.settle()
+    assert client.received() == result("PONG") * 3
+    assert client.transport.producerState == "producing"
+
+
+def test_a_client_that_fills_its_buffer_in_the_middle_of_a_batch_gets_the_rest_later(server: Server) -> None:
+    client = server.client()
+    client.protocol.dataReceived(b"PING\n" * 600)
+    client.protocol.pauseProducing()
+    server.settle()
+    assert client.received() == result("PONG") * 256
+    client.protocol.resumeProducing()
+    server.settle()
+    assert client.received() == result("PONG") * 344
+
+
+# Time limits of transactions
+
+
+def test_an_idle_transaction_expires_after_60_seconds(server: Server) -> None:
+    server.play("""
+        1 START   -> ok
+        1 PUT a 1 -> ok
+    """)
+    server.clock.advance(59)
+    server.play("1 PUT b 1 -> ok")
+    server.clock.pump([1] * 62)
+    assert server.service.store.info()["old_values"] == 0
+    server.play("""
+        1 GET a         -> TXN_EXPIRED
+        1 NOSUCH        -> TXN_EXPIRED
+        1 START         -> TXN_EXPIRED
+        1 CHECK         -> TXN_EXPIRED
+        1 SAVEPOINT s   -> TXN_EXPIRED
+        1 ROLLBACK TO s -> TXN_EXPIRED
+        1 PING          -> "PONG"
+        1 COMMIT        -> TXN_EXPIRED
+        1 MGET a b      -> [null, null]
+    """)
+
+
+def test_rollback_ends_what_is_left_of_an_expired_transaction(server: Server) -> None:
+    server.play("1 START -> ok")
+    server.clock.pump([1] * 62)
+    reply = server.client(1).ask("GET a")
+    assert "idle for more than 60 seconds" in reply["mesg"]
+    server.play("""
+        1 ROLLBACK -> ok
+        1 ROLLBACK -> NO_TRANSACTION
+    """)
+
+
+@pytest.mark.parametrize(("start", "outcome"), [("START", "TXN_EXPIRED"), ("START READONLY", "null")])
+def test_a_busy_transaction_expires_after_10_minutes_unless_it_only_reads(
+    server: Server, start: str, outcome: str
+) -> None:
+    server.play(f"1 {start} -> ok")
+    for _ in range(14):
+        server.play("1 GET a -> null")
+        server.clock.pump([1] * 43)
+    server.play(f"1 GET a -> {outcome}")
+
+
+def test_an_expired_snapshot_pins_nothing(server: Server) -> None:
+    server.play("""
+        1 PUT a 1 -> ok
+        1 START   -> ok
+        2 PUT a 2 -> ok
+    """)
+    assert server.service.store.info()["old_values"] == 1
+    server.clock.pump([1] * 62)
+    assert server.service.store.info()["old_values"] == 0
+
+
+# Waiting for a store that answers later
+
+
+@pytest.fixture
+def slow() -> SlowStore:
+    return SlowStore(Clock())
+
+
+def test_a_reply_never_overtakes_another(slow: SlowStore) -> None:
+    server = Server(slow, slow.clock)
+    numbers = [1, 2, 3]
+    for number in numbers:
+        lines = [f"PUT k{number} {turn}\nGET k{number}\nPING {turn}\n" for turn in range(50)]
+        server.client(number).protocol.dataReceived("".join(lines).encode())
+    server.settle()
+    for number in numbers:
+        expected = b"".join(OK + result(str(turn)) + result(str(turn)) for turn in range(50))
+        assert server.client(number).received() == expected
+
+
+def test_nothing_is_read_while_the_store_is_waited_for(slow: SlowStore) -> None:
+    server = Server(slow, slow.clock)
+    client = server.client()
+    client.protocol.dataReceived(b"GET a\n")
+    assert client.transport.producerState == "paused"
+    server.settle()
+    assert client.transport.producerState == "producing"
+
+
+def test_concurrent_increments_all_count(slow: SlowStore) -> None:
+    server = Server(slow, slow.clock)
+    for number in range(1, 6):
+        server.client(number).protocol.dataReceived(b"INCR n\n" * 20)
+    server.settle()
+    answered = [reply for number in range(1, 6) for reply in server.client(number).received().splitlines()]
+    assert sorted(json.loads(reply)["result"] for reply in answered) == list(range(1, 101))
+    server.play('1 GET n -> "100"')
+
+
+def test_a_store_that_fails_is_unavailable_and_the_connection_lives_on(slow: SlowStore) -> None:
+    server = Server(slow, slow.clock)
+    slow.failures = [Unavailable("the cluster is away")]
+    server.play("""
+        1 GET a -> UNAVAILABLE
+        1 GET a -> null
+    """)
+    slow.failures = [Unavailable("the cluster is away")]
+    server.play("""
+        1 START   -> UNAVAILABLE
+        1 PUT a 1 -> ABORTED
+        1 COMMIT  -> ABORTED
+        1 GET a   -> null
+    """)
+
+
+def test_a_fault_of_the_store_is_internal_and_the_connection_lives_on(slow: SlowStore) -> None:
+    server = Server(slow, slow.clock)
+    faults: list[int] = []
+    server.service.shared.fault = lambda: faults.append(1)
+    slow.lost_answers = [ZeroDivisionError()]
+    reply = server.client().ask("PUT a 1")
+    assert reply["code"] == "INTERNAL"
+    assert "may or may not" in reply["mesg"]
+    slow.failures = [ZeroDivisionError()]
+    assert "nothing was changed" in server.client().ask("GET a")["mesg"]
+    assert faults == [1, 1]
+    server.play('1 GET a -> "1"')
+
+
+def test_a_read_that_gets_no_answer_in_time_is_unavailable(slow: SlowStore) -> None:
+    server = Server(slow, slow.clock)
+    slow.silent = True
+    server.play("1 GET a -> UNAVAILABLE")
+    assert 29 < slow.clock.seconds() < 31
+    slow.silent = False
+    server.play("1 GET a -> null")
+
+
+def test_a_write_that_gets_no_answer_in_time_is_of_unknown_outcome(slow: SlowStore) -> None:
+    server = Server(slow, slow.clock)
+    server.play("""
+        1 START   -> ok
+        1 PUT a 1 -> ok
+    """)
+    slow.silent = True
+    server.play("""
+        1 COMMIT  -> OUTCOME_UNKNOWN
+        1 COMMIT  -> NO_TRANSACTION
+        1 PUT a 1 -> OUTCOME_UNKNOWN
+    """)
+
+
+def test_a_client_that_leaves_while_it_waits_is_rolled_back(slow: SlowStore) -> None:
+    server = Server(slow, slow.clock)
+    server.play("""
+        1 START   -> ok
+        1 PUT a 1 -> ok
+    """)
+    server.client(1).protocol.dataReceived(b"GET b\nCOMMIT\n")
+    server.client(1).transport.loseConnection()
+    server.settle()
+    server.play("2 GET a -> null")
+    assert slow.memory.history.newest is None
+
+
+def test_an_accepted_commit_happens_even_if_its_client_leaves(slow: SlowStore) -> None:
+    server = Server(slow, slow.clock)
+    server.play("""
+        1 START   -> ok
+        1 PUT a 1 -> ok
+    """)
+    server.client(1).protocol.dataReceived(b"COMMIT\n")
+    server.client(1).transport.loseConnection()
+    slow.clock.advance(1)
+    server.play('2 GET a -> "1"')
+    assert slow.memory.history.newest is None
+
+
+def test_a_transaction_does_not_expire_while_its_request_is_under_way(slow: SlowStore) -> None:
+    server = Server(slow, slow.clock)
+    server.service.shared.store_wait = 300
+    server.play("1 START -> ok")
+    slow.silent = True
+    server.client(1).protocol.dataReceived(b"GET a\n")
+    slow.clock.pump([1] * 100)
+    assert server.client(1).received() == b""
+    slow.clock.pump([1] * 201)
+    assert code(server.client(1).received()) == "UNAVAILABLE"
+
+
+# The server stops
+
+
+def test_a_server_that_stops_rolls_back_and_closes(server: Server) -> None:
+    server.play("""
+        1 START   -> ok
+        1 PUT a 1 -> ok
+        2 PING    -> "PONG"
+    """)
+    stopped = server.service.stopService()
+    assert stopped.called
+    assert server.client(1).closed
+    assert server.client(2).closed
+    assert server.service.store.latest().read(["a"]) == [None]
+
+
+def test_a_server_that_stops_delivers_the_reply_that_is_under_way(slow: SlowStore) -> None:
+    server = Server(slow, slow.clock)
+    server.play("""
+        1 START   -> ok
+        1 PUT a 1 -> ok
+    """)
+    server.client(1).protocol.dataReceived(b"COMMIT\nPUT b 1\n")
+    stopped = server.service.stopService()
+    assert not stopped.called
+    slow.clock.advance(1)
+    assert stopped.called
+    assert server.client(1).received() == OK
+    assert server.client(1).closed
+    assert slow.memory.values == {"a": "1"}
+
+
+# A fault in a handler
+
+
+def test_a_fault_of_the_server_is_logged_and_the_connection_lives_on(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults: list[int] = []
+    server.service.shared.fault = lambda: faults.append(1)
+    monkeypatch.setattr(server.service.shared, "info", lambda: 1 / 0)
+    server.play("""
+        1 INFO  -> INTERNAL
+        1 PING  -> "PONG"
+        1 START -> ok
+        1 INFO  -> INTERNAL
+        1 GET a -> ABORTED
+    """)
+    assert faults == [1, 1]
