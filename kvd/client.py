@@ -110,7 +110,7 @@ class Commands:
 def _exchange(link: Link, words: tuple[wire.Word, ...], changing: bool) -> Deferred[Any]:
     """Send a request, and make of its reply a result or an error."""
     if link.lost is not None:
-        return fail(Unavailable(f"the connection broke: {_said(link.lost)}; nothing was stored"))
+        return fail(_no_reply(link.lost, False))
     return link.send(wire.request(*words)).addCallbacks(requests.result, _no_reply, errbackArgs=(changing,))
 
 
@@ -251,10 +251,12 @@ class Client(Commands):
         if link.lost is None:
             self._link = link
             link.when_lost().addCallback(self._disconnected)
-            while self._waiting and self._link is link:
-                waiting = next(iter(self._waiting))
-                del self._waiting[waiting]
-                waiting.callback(link)
+        elif not link.lost.check(KvdError):
+            return  # another connection will be made
+        while self._waiting:
+            waiting = next(iter(self._waiting))
+            del self._waiting[waiting]
+            waiting.callback(link)
 
     def _disconnected(self, _: None) -> None:
         self._link = None

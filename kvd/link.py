@@ -12,6 +12,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from kvd import wire
+from kvd.errors import KvdError, Unavailable
 
 TIMEOUT = 60.0
 """Seconds that a reply may take; the server gives its store half of that."""
@@ -133,9 +134,9 @@ class Link(Protocol):
             self._waiting.popleft()[0].errback(reason)
 
 
-def _unasked(line: bytes) -> Exception:
+def _unasked(line: bytes) -> KvdError:
     """What a line means that answers no request: a server that turns the client away says why."""
     try:
         return wire.error_from(json.loads(line))
     except (ValueError, LookupError, TypeError, AttributeError):
-        return ConnectionError(f"this is no kvd server: it says {line[:40]!r}")
+        return Unavailable(f"this is no kvd server: it says {line[:40]!r}")

@@ -62,7 +62,7 @@ class MemoryServer:
         self._lose: str | None = None
         self._ends: list[_End] = []  # the clients' ends of the open connections
         self._service = StoreService(_FaultyStore(self, store or MemoryStore()), self.clock)
-        self._factory = KvdFactory(self._service)
+        self._factory: IProtocolFactory = KvdFactory(self._service)
         self._service.startService()
 
     def connect(self, **options: Any) -> Client:
