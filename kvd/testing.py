@@ -164,6 +164,10 @@ class _Endpoint:
         return succeed(here.begin(protocolFactory))
 
 
+_END = b""
+"""Behind all that was sent: the connection was closed."""
+
+
 @implementer(ITransport, IPushProducer)
 class _End:
     """One end of a connection in memory. What is written in one turn travels as one batch."""
@@ -175,7 +179,7 @@ class _End:
         self._server = server
         self._is_client = is_client
         self._sent: list[bytes] = []  # on its way to the peer
-        self._held: list[bytes] = []  # arrived while paused
+        self._held: list[bytes] = []  # has arrived, and is not read yet
         self._paused = False
         self._closing = False
         self._closed = False
@@ -207,17 +211,18 @@ class _End:
         fault = None
         if self._is_client and (commit := _commit_in(data)) is not None and (fault := self._server._take_lost()):
             data = data[: commit[fault == "after"]]
-        if data:
-            self.peer._held.append(data)
-            self.peer._take()
+        self.peer._held += [data] * bool(data) + [_END] * self._closing
+        self.peer._take()
         if fault:
             self.lose(ConnectionLost())
-        elif self._closing:
-            self.lose(ConnectionDone())
 
     def _take(self) -> None:
         while self._held and not self._paused and not self._closed:
-            self.protocol.dataReceived(self._held.pop(0))
+            data = self._held.pop(0)
+            if data is _END:
+                self.lose(ConnectionDone())
+            else:
+                self.protocol.dataReceived(data)
 
     def lose(self, reason: Exception) -> None:
         """Both ends hear that the connection has ended."""
@@ -275,7 +280,8 @@ def _commit_in(data: bytes) -> tuple[int, int] | None:
     start = 0
     for line in data.splitlines(keepends=True):
         try:
-            if wire.parse(line.decode().rstrip("\r\n"))[0] == "COMMIT":
+            request = wire.parse(line.decode().rstrip("\r\n"))
+            if request is not None and request[0] == "COMMIT":
                 return start, start + len(line)
         except (KvdError, UnicodeDecodeError):
             pass
