@@ -13,14 +13,19 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 
 from kvd import requests, wire
-from kvd.errors import BadRequest, InTransaction, KvdError, NoTransaction, Unavailable
-from kvd.requests import CHANGING, Page
+from kvd.errors import BadRequest, Conflict, InTransaction, KvdError, NoTransaction, Unavailable
+from kvd.requests import CHANGING, CONFLICT_PAUSES, RETRY_FOR, Page, full_jitter
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Commands:
@@ -125,16 +130,20 @@ class Client(Commands):
     :param host: name or address of the server.
     :param port: its TCP port.
     :param timeout: seconds to wait for a connection, or for a reply.
+    :param retry_for: seconds for which :meth:`transact` tries again.
 
     If the connection breaks, commands that may have been carried out raise
     :class:`~kvd.errors.OutcomeUnknown`, and all others :class:`~kvd.errors.Unavailable`. The client is
     disconnected then; :meth:`connect` connects it again.
     """
 
-    def __init__(self, host: str = "localhost", port: int = 8765, timeout: float = 60.0) -> None:
+    def __init__(
+        self, host: str = "localhost", port: int = 8765, timeout: float = 60.0, retry_for: float = RETRY_FOR
+    ) -> None:
         self.host = host
         self.port = port
         self.timeout = timeout
+        self.retry_for = retry_for
         self._socket: socket.socket | None = None
         self._replies: BinaryIO | None = None
         self._open: Transaction | None = None
@@ -228,6 +237,28 @@ class Client(Commands):
         finally:
             txn._end()
             self._open = None
+
+    def transact(self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run ``fn(txn, *args, **kwargs)`` in a transaction, and commit; again after a conflict.
+
+        It runs again until ``retry_for`` seconds have passed since the call. So it must bear running more than
+        once: what it does besides ``txn`` is not rolled back.
+
+        :return: what ``fn`` returned when its changes were stored.
+        """
+        too_late = time.monotonic() + self.retry_for
+        attempt = 0
+        while True:
+            try:
+                with self.transaction() as txn:
+                    result = fn(txn, *args, **kwargs)
+                return result
+            except Conflict:
+                attempt += 1
+                pause = full_jitter(attempt, *CONFLICT_PAUSES, random.random)
+                if time.monotonic() + pause >= too_late:
+                    raise
+            time.sleep(pause)
 
     def _roll_back_quietly(self) -> None:
         try:

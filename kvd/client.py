@@ -40,7 +40,7 @@ from kvd.errors import (
 )
 from kvd.link import TIMEOUT, Link
 from kvd.pool import Pool
-from kvd.requests import CHANGING, Page
+from kvd.requests import CHANGING, CONFLICT_PAUSES, RETRY_FOR, Page, full_jitter
 
 __all__ = ["Client", "Page", "Transaction", "connect"]
 
@@ -49,6 +49,10 @@ T = TypeVar("T")
 
 ENDED = (Conflict, Aborted, TransactionExpired, ReceiptUsed)
 """The errors of a COMMIT behind which surely no transaction is open any more."""
+
+
+RECONNECT_PAUSES = (0.2, 2.0)
+"""Seconds, as :data:`kvd.requests.CONFLICT_PAUSES`, before a lost connection is made again."""
 
 
 class Commands:
@@ -197,18 +201,6 @@ class Transaction(Commands):
         self._pool.give_back(link)
 
 
-def full_jitter(attempt: int, first: float, most: float, rand: Callable[[], float]) -> float:
-    """How long to wait before trying again, in seconds: anything between nothing and a limit that doubles.
-
-    From Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015: of the ways to spread
-    clients that compete, this one needs the least work and nearly the least time.
-
-    :param attempt: how many tries have failed, from 1 on.
-    :param first: the limit behind the first of them, and ``most`` the highest.
-    """
-    return rand() * min(most, first * 2.0 ** min(attempt - 1, 60))
-
-
 class Client(Commands):
     """A client of a kvd server; made by :func:`connect`, which tells of the parameters."""
 
@@ -236,7 +228,7 @@ class Client(Commands):
         self._service = ClientService(
             endpoint,
             factory,
-            retryPolicy=lambda attempt: full_jitter(attempt, 0.2, 2.0, rand),
+            retryPolicy=lambda attempt: full_jitter(attempt, *RECONNECT_PAUSES, rand),
             clock=reactor,
             prepareConnection=self._made,
         )
@@ -360,7 +352,7 @@ class Client(Commands):
                 return result
             except (Conflict, Unavailable):
                 attempt += 1
-                pause = full_jitter(attempt, 0.01, 1.0, self._random)
+                pause = full_jitter(attempt, *CONFLICT_PAUSES, self._random)
                 if self._closed or self._clock.seconds() + pause >= too_late:
                     raise
             await deferLater(self._clock, pause)
@@ -373,7 +365,7 @@ def connect(
     timeout: float = TIMEOUT,
     wait: float = 5.0,
     pool: int = 10,
-    retry_for: float = 30.0,
+    retry_for: float = RETRY_FOR,
     rand: Callable[[], float] = random.random,
 ) -> Deferred[Client]:
     """Connect to a server.

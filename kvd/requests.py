@@ -1,8 +1,9 @@
-"""What both clients share: what a reply says, and what a request may have done when no reply comes."""
+"""What both clients share: what a reply says, what a request without a reply may have done, when to try again."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from kvd import wire
@@ -57,3 +58,22 @@ def lost(problem: str, changing: bool) -> KvdError:
     if changing:
         return OutcomeUnknown(f"{problem}; the change may or may not have been stored")
     return Unavailable(f"{problem}; nothing was stored")
+
+
+RETRY_FOR = 30.0
+"""Seconds for which a transaction that met a conflict is tried again."""
+
+CONFLICT_PAUSES = (0.01, 1.0)
+"""Seconds: the limit of the pause behind the first conflict, which doubles with each further one, and its highest."""
+
+
+def full_jitter(attempt: int, first: float, most: float, rand: Callable[[], float]) -> float:
+    """How long to wait before trying again, in seconds: anything between nothing and a limit that doubles.
+
+    From Marc Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015: of the ways to spread
+    clients that compete, this one needs the least work and nearly the least time.
+
+    :param attempt: how many tries have failed, from 1 on.
+    :param first: the limit behind the first of them, and ``most`` the highest.
+    """
+    return rand() * min(most, first * 2.0 ** min(attempt - 1, 60))

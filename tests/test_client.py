@@ -19,7 +19,7 @@ from twisted.internet.protocol import Factory, Protocol
 
 from kvd import blocking, errors
 from kvd import client as deferred
-from kvd.client import Client, Page, Transaction, connect, full_jitter
+from kvd.client import Client, Page, Transaction, connect
 from kvd.errors import (
     Aborted,
     BadRequest,
@@ -34,6 +34,7 @@ from kvd.errors import (
     Unavailable,
 )
 from kvd.protocol import KvdFactory
+from kvd.requests import full_jitter
 from kvd.service import StoreService
 from kvd.stores.memory import MemoryStore
 from kvd.testing import MemoryServer
