@@ -176,6 +176,7 @@ def test_a_line_whose_end_never_came_is_not_executed(daemon: Daemon) -> None:
 
 def test_a_client_killed_in_the_middle_of_a_transaction_leaves_nothing_behind(daemon: Daemon) -> None:
     other = daemon.client()
+    assert other.ask("PUT b 1") == OK
     with Telnet(daemon.port) as telnet:
         for request in ("START", "PUT a 1", "DEL b"):
             telnet.type(request)
@@ -185,6 +186,8 @@ def test_a_client_killed_in_the_middle_of_a_transaction_leaves_nothing_behind(da
         telnet.process.kill()
         wait_for(lambda: '"open": 0,' in other.ask("INFO transactions"), "the end of the transaction")
     assert other.ask("GET a") == NOTHING
+    assert other.ask("PUT b 2") == OK
+    assert '"old_values": 0' in other.ask("INFO store")  # what b was is kept for no snapshot
 
 
 # Ways to start it.
