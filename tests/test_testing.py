@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+import re
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
+from unittest import TestLoader, TestResult
 
 import pytest
 from twisted.internet.defer import Deferred, gatherResults
@@ -249,6 +252,21 @@ def test_the_same_test_takes_the_same_course_each_time() -> None:
 
     assert course() == course()
     assert course()[1]["conflicts"] > 0
+
+
+def test_the_example_in_the_documentation_passes() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "clients.md").read_text()
+    (example,) = (block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "MemoryServer" in block)
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(compile(example, "docs/clients.md", "exec"), names)
+    tests = [value for name, value in names.items() if name.startswith("test_")]
+    for test in tests:
+        test()
+    assert len(tests) == 4
+    result = TestResult()
+    TestLoader().loadTestsFromTestCase(names["Visits"]).run(result)
+    assert result.testsRun == 1
+    assert result.wasSuccessful()
 
 
 # For trial.
