@@ -1,0 +1,19 @@
+"""Fixtures that several test modules use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import Daemon
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    """A real daemon on a free port, that has started."""
+    directory = tmp_path / "daemon"
+    directory.mkdir()
+    with Daemon(directory, "--port", "0") as daemon:
+        yield daemon.started()
