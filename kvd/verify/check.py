@@ -1,0 +1,71 @@
+"""All checks over one history, and their verdict."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from kvd.verify import bank, registers
+from kvd.verify.appends import Appends
+from kvd.verify.explain import Violation, as_data, from_cycle, severity, text
+from kvd.verify.graph import Graph
+from kvd.verify.history import COMMITTED, ROLLED_BACK, UNKNOWN, History
+from kvd.verify.predicates import Predicates
+
+
+class Verdict(NamedTuple):
+    """What the checks found.
+
+    :ivar violations: one of each anomaly, the greatest evil first; of several the one with the fewest
+        transactions.
+    :ivar times: how often each anomaly was found; of cycles only the shortest is counted.
+    :ivar undecided: keys of plain commands for which the search was given up.
+    :ivar outcomes: how many transactions and plain commands there were of each outcome.
+    """
+
+    violations: list[Violation]
+    times: dict[str, int]
+    undecided: list[str]
+    outcomes: dict[str, int]
+
+
+def check(history: History) -> Verdict:
+    """Run all checks.
+
+    :raise ValueError: the history breaks the rules under which it can be checked: an element was appended
+        twice, or a key inserted twice.
+    """
+    transactions = history.transactions
+    appends, predicates = Appends(history), Predicates(history)
+    committed = {each.number for each in transactions if each.outcome == COMMITTED}
+    graph = Graph(transactions, committed | appends.seen() | predicates.seen())
+    found = [*appends.infer(graph), *predicates.infer(graph)]
+    graph.add_order()
+    found += [from_cycle(cycle, transactions) for cycle in graph.cycles()]
+    found += bank.check(history)
+    wrong, undecided = registers.check(history)
+    found += wrong
+    shortest: dict[str, Violation] = {}
+    times: dict[str, int] = {}
+    for violation in sorted(found, key=lambda violation: (severity(violation.anomaly), len(violation.transactions))):
+        shortest.setdefault(violation.anomaly, violation)
+        times[violation.anomaly] = times.get(violation.anomaly, 0) + 1
+    outcomes = [each.outcome for each in transactions]
+    counts = {outcome: outcomes.count(outcome) for outcome in (COMMITTED, ROLLED_BACK, UNKNOWN)}
+    return Verdict(list(shortest.values()), times, undecided, counts)
+
+
+def report(history: History, verdict: Verdict) -> dict[str, Any]:
+    """Verdict and history as plain data for JSON; :meth:`History.from_data` reads the history out of it."""
+    return {
+        "valid": not verdict.violations,
+        "violations": [as_data(violation, history.transactions) for violation in verdict.violations],
+        "times": verdict.times,
+        "undecided": verdict.undecided,
+        "outcomes": verdict.outcomes,
+        **history.as_data(),
+    }
+
+
+def told(history: History, verdict: Verdict) -> str:
+    """The violations for people; empty if there are none."""
+    return "\n\n".join(text(violation, history.transactions) for violation in verdict.violations)

@@ -1,0 +1,252 @@
+"""Which transaction came before which, and the cycles in that: a cycle is what no order can explain.
+
+The kinds of dependency and the names of the cycles are Adya's ("Weak Consistency: A Generalized Theory and
+Optimistic Implementations for Distributed Transactions", MIT 1999), with the real-time and per-client
+forms, and the way to search them, of Elle (Kingsbury and Alvaro, "Elle: Inferring Isolation Anomalies
+from Experimental Observations", VLDB 2020).
+
+Transactions that were not committed are in the graph too, as readers: a transaction reads from the
+snapshot of its START, whatever becomes of it later.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import networkx
+
+from kvd.verify.history import COMMITTED, UNKNOWN, Transaction
+
+WW: Final = 1
+"""The later one wrote over what the earlier one wrote."""
+WR: Final = 2
+"""The later one read what the earlier one wrote."""
+RW: Final = 4
+"""The later one wrote over what the earlier one read: an anti-dependency."""
+PROCESS: Final = 8
+"""One client did both, in this order."""
+REALTIME: Final = 16
+"""The earlier one was over before the later one began."""
+
+_BY_STRENGTH: Final = (WW, WR, PROCESS, REALTIME, RW)
+# What a search takes as its first edge, and what for the rest; those that find the greater evils first.
+_SEARCHES: Final = ((WW, WW), (WR, WW | WR), (RW, WW | WR), (RW, WW | WR | RW))
+# How many edges one search may look at, so that a history that is wrong all over is still told in seconds.
+_SEARCH_LIMIT: Final = 1_000_000
+
+
+class Because(NamedTuple):
+    """Why one transaction came before another.
+
+    :ivar reason: a key of :data:`kvd.verify.explain.REASONS`.
+    :ivar key: the key or the prefix.
+    :ivar seen: the element, key or number on the side of the reader or of the earlier writer.
+    :ivar other: that of the later writer.
+    """
+
+    reason: str
+    key: str = ""
+    seen: Any = None
+    other: Any = None
+
+
+class Step(NamedTuple):
+    """One edge of a cycle, between the numbers of two transactions."""
+
+    before: int
+    after: int
+    kind: int
+    because: Because
+
+
+class Cycle(NamedTuple):
+    """A cycle: each step ends where the next begins, the last where the first began."""
+
+    anomaly: str
+    steps: list[Step]
+
+
+class Graph:
+    """The dependencies between the transactions of a history.
+
+    :param transactions: the whole history, in its order.
+    :param committed: the numbers of those that took effect.
+    """
+
+    def __init__(self, transactions: Sequence[Transaction], committed: Collection[int]) -> None:
+        self.transactions: Final = transactions
+        self.committed: Final = committed
+        self._edges: dict[int, dict[int, int]] = defaultdict(dict)
+        self._because: dict[tuple[int, int, int], Because] = {}
+
+    def add(self, before: int, after: int, kind: int, because: Because) -> None:
+        """Note that one transaction came before another; of the same one: nothing."""
+        if before != after:
+            edges = self._edges[before]
+            edges[after] = edges.get(after, 0) | kind
+            self._because.setdefault((before, after, kind), because)
+
+    def is_late(self, writer: int, reader: int) -> bool:
+        """Whether one transaction saw what another one wrote that was sent only when its own START was answered."""
+        started = self.transactions[reader].started
+        return started is not None and self.transactions[writer].invoked > started
+
+    def add_order(self) -> None:
+        """Add the order of each client and of real time, among the transactions that are in the graph by now."""
+        known = self._edges.keys() | {after for edges in self._edges.values() for after in edges}
+        # Not in the order of numbers: histories may be put together from several.
+        nodes = sorted((self.transactions[number] for number in known), key=lambda each: (each.invoked, each.number))
+        self._add_process_order(nodes)
+        self._add_realtime_order(nodes)
+
+    def _add_process_order(self, nodes: Iterable[Transaction]) -> None:
+        latest: dict[int, int] = {}
+        for node in nodes:
+            if node.client in latest:
+                self._add_mere_order(latest[node.client], node.number, PROCESS)
+            if self.end(node) is not None:
+                latest[node.client] = node.number
+
+    def _add_realtime_order(self, nodes: Iterable[Transaction]) -> None:
+        """Add the transitive reduction of real time.
+
+        The frontier holds what is over and not yet known to lie before something else that is over, so it
+        is never larger than the number of clients that were at work at once.
+        """
+        events: list[tuple[float, int, int]] = []
+        for node in nodes:
+            end = self.end(node)
+            events.append((node.invoked, 0, node.number))
+            if end is not None:
+                events.append((end, 1, node.number))
+        events.sort()  # at the same instant beginnings first: then nothing is said of their order
+        frontier: dict[int, None] = {}
+        before: dict[int, list[int]] = {}
+        for _, is_end, number in events:
+            if not is_end:
+                before[number] = list(frontier)
+                for earlier in frontier:
+                    self._add_mere_order(earlier, number, REALTIME)
+            else:
+                for earlier in before[number]:
+                    frontier.pop(earlier, None)
+                frontier[number] = None
+
+    def _add_mere_order(self, before: int, after: int, kind: int) -> None:
+        edges = self._edges[before]
+        edges[after] = edges.get(after, 0) | kind
+
+    def end(self, node: Transaction) -> float | None:
+        """By when a transaction has taken its place in the order: a reader with its START, a writer with its COMMIT."""
+        if node.number in self.committed and node.writes:
+            return node.completed if node.outcome == COMMITTED else None
+        if node.started is not None:
+            return node.started
+        return node.completed if node.outcome != UNKNOWN else None
+
+    def cycles(self) -> list[Cycle]:
+        """The shortest cycle found of each anomaly, the greatest evil first.
+
+        Cycles that need the order of real time are looked for only where there are none without it.
+        """
+        tangled = [number for part in self._parts(WW | WR | RW | PROCESS | REALTIME, self._edges) for number in part]
+        if not tangled:
+            return []
+        for order in (0, PROCESS, PROCESS | REALTIME):
+            found: dict[str, Cycle] = {}
+            for first, rest in _SEARCHES:
+                parts = self._parts(first | rest | order, tangled)
+                path = self._shortest(parts, first, rest | order)
+                if path is not None:
+                    cycle = self._named(path, first, rest | order)
+                    found.setdefault(cycle.anomaly, cycle)
+            if found:
+                return list(found.values())
+        raise AssertionError("a strongly connected component holds a cycle")
+
+    def _parts(self, kinds: int, numbers: Collection[int]) -> list[list[int]]:
+        """The strongly connected components of more than one node."""
+        wanted = numbers if isinstance(numbers, dict) else set(numbers)
+        graph: networkx.DiGraph[int] = networkx.DiGraph()
+        graph.add_edges_from(
+            (number, after)
+            for number in numbers
+            for after, mask in self._edges.get(number, {}).items()
+            if mask & kinds and after in wanted
+        )
+        return sorted(sorted(part) for part in networkx.strongly_connected_components(graph) if len(part) > 1)
+
+    def _shortest(self, parts: list[list[int]], first: int, rest: int) -> list[int] | None:
+        """The shortest cycle found that begins with an edge of one kind and goes on with others."""
+        edges = self._edges
+        best: list[int] | None = None
+        left = _SEARCH_LIMIT
+        for part in parts:
+            members = set(part)
+            for number in part:
+                for after, kinds in edges[number].items():
+                    if kinds & first and after in members and (best is None or left > 0):
+                        depth = len(best) - 2 if best else len(part)
+                        path, looked_at = self._path(after, number, rest, members, depth)
+                        left -= looked_at
+                        best = path or best
+                        if best and len(best) == 2:
+                            return best
+                    if left <= 0:
+                        return best
+        return best
+
+    def _path(
+        self, source: int, target: int, kinds: int, members: set[int], depth: int
+    ) -> tuple[list[int] | None, int]:
+        """The shortest path of at most ``depth`` edges, breadth first, and how many edges were looked at."""
+        came_from = {source: source}
+        level = [source]
+        looked_at = 0
+        for _ in range(depth):
+            following = []
+            for number in level:
+                edges = self._edges[number]
+                looked_at += len(edges)
+                for after, mask in edges.items():
+                    if mask & kinds and after in members and after not in came_from:
+                        came_from[after] = number
+                        if after == target:
+                            path = [target]
+                            while path[-1] != source:
+                                path.append(came_from[path[-1]])
+                            return [target, *path[:0:-1]], looked_at
+                        following.append(after)
+            if not following:
+                break
+            level = following
+        return None, looked_at
+
+    def _named(self, path: list[int], first: int, rest: int) -> Cycle:
+        steps = []
+        allowed = first
+        for before, after in zip(path, [*path[1:], path[0]], strict=True):
+            mask = self._edges[before][after] & allowed
+            kind = next(kind for kind in _BY_STRENGTH if mask & kind)
+            because = self._because.get((before, after, kind)) or Because("process" if kind == PROCESS else "realtime")
+            steps.append(Step(before, after, kind, because))
+            allowed = rest
+        kinds = [step.kind for step in steps]
+        return Cycle(_name(kinds, any("prefix" in step.because.reason for step in steps)), steps)
+
+
+def _name(kinds: list[int], with_predicate: bool) -> str:
+    missed = kinds.count(RW)
+    if missed == 0:
+        name = "G1c" if WR in kinds else "G0"
+    elif missed == 1:
+        name = "G-single"
+    elif any(kind == RW == kinds[index - 1] for index, kind in enumerate(kinds)):
+        name = "G2" if with_predicate else "G2-item"
+    else:
+        name = "G-nonadjacent"
+    if REALTIME in kinds:
+        return name + "-realtime"
+    return name + "-process" if PROCESS in kinds else name
