@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import os
 import shutil
 import subprocess
 import sys
@@ -21,8 +22,9 @@ LIMIT = 60.0
 
 
 def run(command: list[str], directory: Path) -> str:
-    """What a command prints."""
-    done = subprocess.run(command, cwd=directory, capture_output=True, timeout=LIMIT, text=True)
+    """What a command prints. Only what is installed is found by it."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=directory, env=env, capture_output=True, timeout=LIMIT, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
