@@ -80,7 +80,7 @@ class Pool:
         except CancelledError:
             raise
         except Exception as error:
-            raise Unavailable(f"can't connect: {error or type(error).__name__}; nothing was stored") from error
+            raise Unavailable(f"can't connect: {str(error) or type(error).__name__}; nothing was stored") from error
         self._links.add(link)
         link.when_lost().addCallback(self._lost, link)
         if self._closed:

@@ -7,9 +7,9 @@ import re
 import socket
 import subprocess
 import sys
+import unittest
 from pathlib import Path
 from typing import Any
-from unittest import TestLoader, TestResult
 
 import pytest
 from twisted.internet.defer import Deferred, gatherResults
@@ -263,8 +263,8 @@ def test_the_example_in_the_documentation_passes() -> None:
     for test in tests:
         test()
     assert len(tests) == 4
-    result = TestResult()
-    TestLoader().loadTestsFromTestCase(names["Visits"]).run(result)
+    result = unittest.TestResult()
+    unittest.TestLoader().loadTestsFromTestCase(names["Visits"]).run(result)
     assert result.testsRun == 1
     assert result.wasSuccessful()
 

@@ -22,6 +22,7 @@ class Options(usage.Options):
             lambda: _options("run"),
             "Send commands, from here or from standard input, and print the replies.",
         ],
+        ["shell", None, lambda: _options("shell"), "A prompt for commands, with history and completion."],
     ]
 
     def opt_version(self) -> None:
