@@ -94,8 +94,7 @@ class Pool:
 
     def give_back(self, link: Link) -> None:
         """Take a connection back that is as good as new."""
-        if link.lost is None:
-            self._idle.append(link)
+        self._idle.append(link)
         self._turns.release()
 
     def drop(self, link: Link) -> None:

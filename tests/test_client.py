@@ -13,9 +13,13 @@ from typing import Any, ParamSpec
 
 import pytest
 from twisted.internet import reactor
+from twisted.internet.address import UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred, gatherResults, inlineCallbacks
 from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import StringTransport
+from zope.interface import implementer
 
 from kvd import blocking, errors
 from kvd import client as deferred
@@ -33,11 +37,13 @@ from kvd.errors import (
     TransactionExpired,
     Unavailable,
 )
+from kvd.link import Link
 from kvd.protocol import KvdFactory
 from kvd.requests import full_jitter
 from kvd.service import StoreService
 from kvd.stores.memory import MemoryStore
 from kvd.testing import MemoryServer
+from kvd.wire import MAX_REPLY
 from tests.daemon import Daemon
 
 P = ParamSpec("P")
@@ -187,6 +193,18 @@ def test_requests_that_get_their_replies_in_time_are_not_counted_together(server
     assert connections(server, client) == (1, 1)
 
 
+def test_each_request_has_its_own_time(server: MemoryServer) -> None:
+    client = server.connect(timeout=10)
+    server.run(client.get("a"))
+    server.advance(3)
+    server.store_delay = 25
+    found = outcome_of(client.get("a"))
+    server.advance(9.9)
+    assert found == []
+    server.advance(0.2)
+    assert type(found[0]) is Unavailable
+
+
 @pytest.mark.parametrize(
     ("ask", "error"),
     [
@@ -233,10 +251,10 @@ def test_commands_fail_after_five_seconds_without_a_server_and_surely_were_not_d
     assert found == []
     server.advance(0.2)
     assert type(found[0]) is Unavailable
+    assert not client._waiting
     server.reachable = True
     server.advance(5)
     assert server.run(client.get("a")) is None
-    assert not client._waiting
 
 
 def test_a_command_that_is_cancelled_while_it_waits_for_the_server_is_never_sent(
@@ -248,6 +266,7 @@ def test_a_command_that_is_cancelled_while_it_waits_for_the_server_is_never_sent
     found = outcome_of(waiting)
     waiting.cancel()
     assert isinstance(found[0], CancelledError)
+    assert not client._waiting
     server.reachable = True
     server.advance(5)
     assert server.run(client.get("a")) is None
@@ -320,6 +339,34 @@ def test_replies_are_found_however_they_are_cut(server: MemoryServer, client: Cl
     assert server.run(gatherResults(requests)) == ["PONG", long, "PONG"]
 
 
+@pytest.fixture
+def link() -> Link:
+    link = Link()
+    link.makeConnection(StringTransport(peerAddress=UNIXAddress(None)))
+    return link
+
+
+def test_a_reply_that_never_ends_is_not_kept(link: Link) -> None:
+    found = outcome_of(link.send(b"PING\n"))
+    for _ in range(MAX_REPLY // 2**20):
+        link.dataReceived(b"x" * 2**20)
+    assert found == []
+    link.dataReceived(b"x")
+    assert "too long" in str(found[0])
+    assert isinstance(link.transport, StringTransport)
+    assert link.transport.disconnecting
+
+
+def test_long_replies_are_not_counted_together(link: Link) -> None:
+    half = b"x" * (MAX_REPLY // 3 * 2)
+    replies = [link.send(b"PING\n") for _ in range(3)]
+    for _ in replies:
+        link.dataReceived(half)
+        link.dataReceived(b"\n")
+    assert [len(outcome_of(reply)[0]) for reply in replies] == [len(half)] * 3
+    assert link.lost is None
+
+
 def test_a_disconnected_client_is_disconnected_for_good(server: MemoryServer, client: Client) -> None:
     server.run(client.transact(add_one, "a"))
     under_way = outcome_of(client.put("a", "5"))
@@ -330,6 +377,65 @@ def test_a_disconnected_client_is_disconnected_for_good(server: MemoryServer, cl
             server.run(use)
     server.advance(100)
     assert connections(server, server.connect()) == (1, 3)
+
+
+def test_a_disconnected_client_leaves_nothing_behind(server: MemoryServer) -> None:
+    before = len(server.clock.getDelayedCalls())
+    client = server.connect()
+    server.run(gatherResults([client.transact(add_one, key) for key in "abc"]))
+    server.run(client.disconnect())
+    assert len(server.clock.getDelayedCalls()) == before
+    assert server._ends == []
+
+
+def test_disconnecting_fails_the_commands_that_wait_for_a_server(server: MemoryServer, client: Client) -> None:
+    server.reachable = False
+    server.lose_links()
+    found = outcome_of(client.put("a", "1"))
+    server.run(client.disconnect())
+    assert type(found[0]) is Unavailable
+    assert "disconnected" in str(found[0])
+
+
+@implementer(IStreamClientEndpoint)
+class LateEndpoint:
+    """Connects to a server once it is told to, but for the first connection, which it makes at once."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        self.server = server
+        self.late: list[Deferred[IProtocol]] = []
+        self.factories: list[IProtocolFactory] = []
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        if not self.factories:
+            self.factories.append(protocolFactory)
+            return self.server.endpoint.connect(protocolFactory)
+        self.factories.append(protocolFactory)
+        self.late.append(Deferred())
+        return self.late[-1]
+
+
+def test_a_connection_that_is_not_made_in_time_is_given_up(server: MemoryServer) -> None:
+    endpoint = LateEndpoint(server)
+    client = server.run(connect(server.clock, endpoint, retry_for=0))
+    found = outcome_of(client.transact(add_one, "a"))
+    server.advance(4.9)
+    assert found == []
+    server.advance(0.2)
+    assert type(found[0]) is Unavailable
+    assert endpoint.late[0].called  # it was cancelled
+
+
+def test_a_connection_that_is_made_when_the_client_is_disconnected_already_is_closed(server: MemoryServer) -> None:
+    endpoint = LateEndpoint(server)
+    client = server.run(connect(server.clock, endpoint))
+    found = outcome_of(client.transact(add_one, "a"))
+    server.flush()
+    server.run(client.disconnect())
+    server.endpoint.connect(endpoint.factories[1]).chainDeferred(endpoint.late[0])
+    server.flush()
+    assert server._ends == []
+    assert type(found[0]) is Unavailable
 
 
 def test_disconnecting_turns_away_who_waits_for_a_connection(server: MemoryServer) -> None:
@@ -450,6 +556,34 @@ def test_a_transaction_whose_connection_broke_has_failed_and_nothing_of_it_runs_
         server.run(play())
     assert ran == [Unavailable] * 3
     assert server.run(client.count()) == 0
+
+
+def test_what_is_under_way_in_a_transaction_is_surely_not_stored_when_its_connection_breaks(
+    server: MemoryServer, client: Client
+) -> None:
+    failed: list[Any] = []
+
+    async def under_way() -> None:
+        async with client.transaction() as txn:
+            failed.append(outcome_of(txn.put("a", "1")))
+            server.lose_links()
+
+    with pytest.raises(Unavailable):
+        server.run(under_way())
+    assert type(failed[0][0]) is Unavailable
+
+
+def test_a_transaction_can_not_be_opened_twice_at_once(server: MemoryServer, client: Client) -> None:
+    async def play() -> None:
+        txn = client.transaction()
+        async with txn:
+            await txn.put("a", "1")
+            with pytest.raises(NoTransaction):
+                await txn.__aenter__()
+            await txn.put("b", "2")
+
+    server.run(play())
+    assert server.run(client.count()) == 2
 
 
 def test_a_transaction_that_is_over_can_not_be_used(server: MemoryServer, client: Client) -> None:
@@ -623,6 +757,23 @@ def test_transactions_wait_for_a_connection_in_order_and_a_cancelled_one_gives_u
     assert began == ["a", "b", "d", "e"]
     server.run(gatherResults([running[name] for name in "abde"]))
     assert connections(server, client) == (3, 3)
+
+
+def test_a_closed_coroutine_gives_up_its_place(server: MemoryServer) -> None:
+    client = server.connect(pool=1)
+
+    async def play() -> None:
+        async with client.transaction():
+            pass
+
+    async def hold() -> None:
+        async with client.transaction():
+            waiting = play()
+            waiting.send(None)
+            waiting.close()
+
+    server.run(hold())
+    assert server.run(client.transact(add_one, "a")) == 1
 
 
 def test_a_transaction_inside_a_transaction_does_not_wait_for_ever_for_the_last_connection(

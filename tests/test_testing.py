@@ -238,7 +238,19 @@ def test_what_was_sent_before_the_client_closes_is_done(server: MemoryServer) ->
     client.disconnect()
     server.advance(10)
     server.store_delay = 0
-    assert server.run(server.connect().count()) == 3
+    other = server.connect()
+    assert server.run(other.count()) == 3
+    assert server.run(other.info("clients"))["connected"] == 1
+
+
+def test_what_comes_while_the_server_is_busy_waits_its_turn(server: MemoryServer, client: Client) -> None:
+    server.store_delay = 1
+    found: list[int] = []
+    for _ in range(3):
+        client.incr("n").addCallback(found.append)
+        server.flush()
+    server.advance(20)
+    assert found == [1, 2, 3]
 
 
 def test_the_same_test_takes_the_same_course_each_time() -> None:
