@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from kvd.verify.explain import Violation, late_snapshot, listed, name, shown
 from kvd.verify.graph import RW, WR, WW, Because, Graph
-from kvd.verify.history import ROLLED_BACK, UNKNOWN, History, Transaction
+from kvd.verify.history import COMMITTED, ROLLED_BACK, UNKNOWN, History, Transaction
 
 Element = Any
 """A number or a text."""
@@ -41,15 +41,18 @@ class Appends:
         # What a transaction appended to a key, in order, by key and number.
         self._own: dict[str, dict[int, list[Element]]] = defaultdict(dict)
         self._reads: dict[str, list[Read]] = defaultdict(list)
+        # What committed transactions read behind their own appends, these included.
+        self._rereads: dict[str, list[Read]] = defaultdict(list)
         for transaction in self._transactions:
             self._note_appends(transaction)
         for transaction in self._transactions:
             self._note_reads(transaction)
-        # The order of each key's elements, as the longest read shows it, and the reads that contradict it.
+        # The longest list that was read of each key, the order that it shows, and the reads that contradict it.
+        self._longest: dict[str, list[Element]] = {}
         self._orders: dict[str, list[Element]] = {}
         self._odd: dict[str, list[Read]] = {}
         for key, reads in self._reads.items():
-            self._order(key, reads)
+            self._order(key, [*reads, *self._rereads[key]])
 
     def _note_appends(self, transaction: Transaction) -> None:
         for operation in transaction.operations:
@@ -72,31 +75,30 @@ class Appends:
                 appended.setdefault(key, []).append(operation.argument)
             elif operation.verb == "read":
                 values, own = operation.result, appended.get(key, [])
-                if key in seen:
-                    if values != seen[key] + own:
-                        self._internal(number, key, values, shown(seen[key] + own))
-                    continue
                 outside = values[: len(values) - len(own)]
-                if values[len(outside) :] != own:
-                    self._internal(number, key, values, f"a list that ends in {shown(own)}")
-                    continue
-                seen[key] = outside
-                if not set(outside).isdisjoint(self._own[key].get(number, ())):
-                    self._internal(number, key, values, "nothing that it appended later itself")
-                    continue
-                self._reads[key].append(Read(outside, number))
+                if values[len(outside) :] != own or outside != seen.get(key, outside):
+                    expected = shown(seen[key] + own) if key in seen else f"a list that ends in {shown(own)}"
+                    self._internal(number, key, values, expected)
+                elif not set(self._own[key].get(number, ())).isdisjoint(outside):
+                    self._internal(number, key, values, "nothing that it appended only later")
+                elif key not in seen:
+                    seen[key] = outside
+                    self._reads[key].append(Read(outside, number))
+                if own and transaction.outcome == COMMITTED and key in seen and values == seen[key] + own:
+                    self._rereads[key].append(Read(values, number))
 
     def _internal(self, number: int, key: str, values: list[Element], expected: str) -> None:
         what = f"{name(number)} read {key} as {shown(values)}, which its own reads and appends before exclude"
         self._violations.append(Violation("internal", what, (number,), (), f"{expected} in {key}"))
 
     def _order(self, key: str, reads: list[Read]) -> None:
-        longest = max(reads, key=lambda read: len(read.values))
+        longest = max(reads, key=_length)
+        self._longest[key] = longest.values
         self._orders[key] = list(dict.fromkeys(longest.values))
         odd = [read for read in reads if read.values != longest.values[: len(read.values)]]
         self._odd[key] = odd
         if odd:
-            self._incompatible(key, min(odd, key=lambda read: len(read.values)), longest)
+            self._incompatible(key, reads, min(odd, key=_length), longest)
         doubled = [read for read in [longest, *odd] if len(set(read.values)) < len(read.values)]
         if doubled:
             reader = doubled[0].reader
@@ -106,15 +108,17 @@ class Appends:
             numbers = tuple(dict.fromkeys([reader, self._writers[key].get(twice, reader)]))
             self._violations.append(Violation("duplicate-elements", what, numbers, (), expected))
 
-    def _incompatible(self, key: str, odd: Read, longest: Read) -> None:
+    def _incompatible(self, key: str, reads: list[Read], odd: Read, longest: Read) -> None:
         place = next(index for index, value in enumerate(odd.values) if value != longest.values[index])
+        shown_by = [read for read in reads if read.values[: place + 1] == longest.values[: place + 1]]
+        other = min(shown_by, key=_length)
         what = (
-            f"{name(odd.reader)} read {key} as {shown(odd.values)}, and {name(longest.reader)} as "
-            f"{shown(longest.values)}: at place {place + 1} one has {shown(odd.values[place])} and the other "
-            f"{shown(longest.values[place])}"
+            f"{name(odd.reader)} read {key} as {shown(odd.values)}, and {name(other.reader)} as "
+            f"{shown(other.values)}: at place {place + 1} one has {shown(odd.values[place])} and the other "
+            f"{shown(other.values[place])}"
         )
-        numbers = [odd.reader, longest.reader]
-        for values in (odd.values, longest.values):
+        numbers = [odd.reader, other.reader]
+        for values in (odd.values, other.values):
             numbers += [self._writers[key].get(values[place], odd.reader)]
         expected = f"one list of {key} that begins with the other, for elements are never taken out of it"
         self._violations.append(Violation("incompatible-order", what, tuple(dict.fromkeys(numbers)), (), expected))
@@ -175,12 +179,12 @@ class Appends:
             writer = writers.get(element, -1)
             following.append([(element, writer)] if writer in committed else following[-1])
         following.reverse()
-        odd = {read.reader for read in self._odd.get(key, [])}
+        longest = self._longest.get(key, [])
         updates: dict[tuple[Element, ...], list[int]] = defaultdict(list)
         for read in self._reads.get(key, []):
             if read.values:
                 self._infer_seen(key, read, graph)
-            if read.reader not in odd:
+            if read.values == longest[: len(read.values)]:
                 because = "rw" if read.values else "rw-empty"
                 for element, writer in following[len(set(read.values))]:
                     seen = read.values[-1] if read.values else None
@@ -213,3 +217,7 @@ class Appends:
         what = f"{who} each read {key} as {shown(values)}, appended to it, and were committed"
         expected = "all but one of them should have been refused with CONFLICT"
         self._violations.append(Violation("lost-update", what, tuple(numbers[:4]), (), expected))
+
+
+def _length(read: Read) -> int:
+    return len(read.values)

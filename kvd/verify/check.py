@@ -15,8 +15,8 @@ from kvd.verify.predicates import Predicates
 class Verdict(NamedTuple):
     """What the checks found.
 
-    :ivar violations: one of each anomaly, the greatest evil first; of several the one with the fewest
-        transactions.
+    :ivar violations: one of each anomaly, the one with the fewest transactions; those that can be followed
+        at a glance first, and of these the greatest evil.
     :ivar times: how often each anomaly was found; of cycles only the shortest is counted.
     :ivar undecided: keys of plain commands for which the search was given up.
     :ivar outcomes: how many transactions and plain commands there were of each outcome.
@@ -46,12 +46,17 @@ def check(history: History) -> Verdict:
     found += wrong
     shortest: dict[str, Violation] = {}
     times: dict[str, int] = {}
-    for violation in sorted(found, key=lambda violation: (severity(violation.anomaly), len(violation.transactions))):
+    for violation in sorted(found, key=_plainness):
         shortest.setdefault(violation.anomaly, violation)
         times[violation.anomaly] = times.get(violation.anomaly, 0) + 1
     outcomes = [each.outcome for each in transactions]
     counts = {outcome: outcomes.count(outcome) for outcome in (COMMITTED, ROLLED_BACK, UNKNOWN)}
     return Verdict(list(shortest.values()), times, undecided, counts)
+
+
+def _plainness(violation: Violation) -> tuple[bool, tuple[int, int], int]:
+    number = len(violation.transactions)
+    return number > 4, severity(violation.anomaly), number
 
 
 def report(history: History, verdict: Verdict) -> dict[str, Any]:

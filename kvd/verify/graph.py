@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from math import inf
 from typing import Any, Final, NamedTuple
 
 import networkx
@@ -34,7 +35,7 @@ _BY_STRENGTH: Final = (WW, WR, PROCESS, REALTIME, RW)
 # What a search takes as its first edge, and what for the rest; those that find the greater evils first.
 _SEARCHES: Final = ((WW, WW), (WR, WW | WR), (RW, WW | WR), (RW, WW | WR | RW))
 # How many edges one search may look at, so that a history that is wrong all over is still told in seconds.
-_SEARCH_LIMIT: Final = 1_000_000
+_SEARCH_LIMIT: Final = 500_000
 
 
 class Because(NamedTuple):
@@ -80,6 +81,7 @@ class Graph:
         self.committed: Final = committed
         self._edges: dict[int, dict[int, int]] = defaultdict(dict)
         self._because: dict[tuple[int, int, int], Because] = {}
+        self._ends: dict[int, float] = {}
 
     def add(self, before: int, after: int, kind: int, because: Because) -> None:
         """Note that one transaction came before another; of the same one: nothing."""
@@ -118,6 +120,7 @@ class Graph:
         events: list[tuple[float, int, int]] = []
         for node in nodes:
             end = self.end(node)
+            self._ends[node.number] = inf if end is None else end
             events.append((node.invoked, 0, node.number))
             if end is not None:
                 events.append((end, 1, node.number))
@@ -180,61 +183,88 @@ class Graph:
 
     def _shortest(self, parts: list[list[int]], first: int, rest: int) -> list[int] | None:
         """The shortest cycle found that begins with an edge of one kind and goes on with others."""
-        edges = self._edges
-        best: list[int] | None = None
-        left = _SEARCH_LIMIT
-        for part in parts:
-            members = set(part)
-            for number in part:
-                for after, kinds in edges[number].items():
-                    if kinds & first and after in members and (best is None or left > 0):
-                        depth = len(best) - 2 if best else len(part)
-                        path, looked_at = self._path(after, number, rest, members, depth)
-                        left -= looked_at
-                        best = path or best
-                        if best and len(best) == 2:
-                            return best
-                    if left <= 0:
-                        return best
-        return best
+        begins = [
+            (number, after)
+            for part in parts
+            for members in [set(part)]
+            for number in part
+            for after, kinds in self._edges[number].items()
+            if kinds & first and after in members
+        ]
+        places = {number: place for place, part in enumerate(parts) for number in part}
+        rooms = [_Part(part, self.transactions) for part in parts]
+        for depth in (1, 2, 3, len(places)):
+            left = _SEARCH_LIMIT
+            for number, after in begins:
+                path, looked_at = self._path(after, number, rest, rooms[places[number]], depth)
+                if path is not None:
+                    return path
+                left -= looked_at
+                if left < 0:
+                    break
+        return None
 
-    def _path(
-        self, source: int, target: int, kinds: int, members: set[int], depth: int
-    ) -> tuple[list[int] | None, int]:
-        """The shortest path of at most ``depth`` edges, breadth first, and how many edges were looked at."""
+    def _path(self, source: int, target: int, kinds: int, part: _Part, depth: int) -> tuple[list[int] | None, int]:
+        """The shortest path of at most ``depth`` edges, breadth first, and how much was looked at.
+
+        Real time is taken as the whole relation here, not as its reduction, so that it is one edge from
+        a transaction to any that began later.
+        """
         came_from = {source: source}
         level = [source]
         looked_at = 0
-        for _ in range(depth):
-            following = []
+        waiting = len(part.by_begin) if kinds & REALTIME else 0  # what began later than these was met
+        for remaining in range(depth - 1, -1, -1):
+            looked_at += len(level)
             for number in level:
+                if self._kind(number, target, kinds):
+                    path = [number]
+                    while path[-1] != source:
+                        path.append(came_from[path[-1]])
+                    return [target, *reversed(path)], looked_at
+            following: list[int] = []
+            for number in level if remaining else ():
                 edges = self._edges[number]
-                looked_at += len(edges)
-                for after, mask in edges.items():
-                    if mask & kinds and after in members and after not in came_from:
+                met = [after for after, mask in edges.items() if mask & kinds and after in part.members]
+                end = self._ends[number]
+                while waiting and part.by_begin[waiting - 1].invoked > end:
+                    waiting -= 1
+                    met.append(part.by_begin[waiting].number)
+                looked_at += len(edges) + len(met)
+                for after in met:
+                    if after not in came_from:
                         came_from[after] = number
-                        if after == target:
-                            path = [target]
-                            while path[-1] != source:
-                                path.append(came_from[path[-1]])
-                            return [target, *path[:0:-1]], looked_at
                         following.append(after)
-            if not following:
-                break
             level = following
+            if not level:
+                break
         return None, looked_at
 
+    def _kind(self, before: int, after: int, allowed: int) -> int:
+        """The kind of edge between two transactions, the strongest of those that are allowed; 0 if there is none."""
+        mask = self._edges[before].get(after, 0) & allowed
+        if allowed & REALTIME and self._ends[before] < self.transactions[after].invoked:
+            mask |= REALTIME
+        return next((kind for kind in _BY_STRENGTH if mask & kind), 0)
+
     def _named(self, path: list[int], first: int, rest: int) -> Cycle:
-        steps = []
-        allowed = first
+        steps: list[Step] = []
         for before, after in zip(path, [*path[1:], path[0]], strict=True):
-            mask = self._edges[before][after] & allowed
-            kind = next(kind for kind in _BY_STRENGTH if mask & kind)
+            kind = self._kind(before, after, rest if steps else first)
+            if kind == PROCESS and steps and steps[-1].kind == PROCESS:
+                before = steps.pop().before
             because = self._because.get((before, after, kind)) or Because("process" if kind == PROCESS else "realtime")
             steps.append(Step(before, after, kind, because))
-            allowed = rest
         kinds = [step.kind for step in steps]
         return Cycle(_name(kinds, any("prefix" in step.because.reason for step in steps)), steps)
+
+
+class _Part:
+    """A strongly connected component."""
+
+    def __init__(self, numbers: list[int], transactions: Sequence[Transaction]) -> None:
+        self.members = set(numbers)
+        self.by_begin = sorted((transactions[number] for number in numbers), key=lambda each: each.invoked)
 
 
 def _name(kinds: list[int], with_predicate: bool) -> str:

@@ -221,7 +221,7 @@ def _explain(key: str, commands: list[Command]) -> Violation:
     beside = [
         each for each in commands if each.number != culprit.number and each.end > culprit.begin and each not in near
     ]
-    what = f"no order of the commands on {key} explains what {name(culprit.number)}, {_told(culprit)}, was answered"
+    what = f"no order of the commands on {key} explains the answer to {_told(culprit)}"
     steps = [
         f"Before that answer everything can be explained: in the end by {listed([_told(each) for each in near])}, "
         f"which leaves {key} at {shown(state)}."
@@ -234,8 +234,32 @@ def _explain(key: str, commands: list[Command]) -> Violation:
         f"Wherever {name(culprit.number)} is put between its sending and its answer, {key} held something else."
     )
     numbers = [each.number for each in near] + [each.number for each in beside[:6]] + [culprit.number]
-    expected = f"an answer to {name(culprit.number)} that fits a value which {key} held meanwhile"
+    answers = [shown(each.result) for each in _other_answers(culprit, commands, order)]
+    expected = f"{name(culprit.number)} answered with {' or '.join(answers) or 'a value that the key held meanwhile'}"
     return Violation("linearizability", what, tuple(dict.fromkeys(numbers)), tuple(steps), expected)
+
+
+def _other_answers(culprit: Command, commands: list[Command], order: list[Command]) -> list[Command]:
+    """The same command with each other answer that could be explained, of those that its neighbours make likely."""
+    state: str | None = None
+    values: dict[str | None, None] = {}
+    for command in order:
+        _, state = apply(state, command, answered=False)
+        values[state] = None
+    values = dict.fromkeys([*list(values)[-8:], state])
+    for command in commands:
+        if command.end > culprit.begin:
+            values.update(dict.fromkeys(apply(value, command, answered=False)[1] for value in list(values)[-8:]))
+    match culprit.verb:
+        case "INCR":
+            results: list[Any] = [_sum(value, culprit.argument) for value in values]
+        case "CAS":
+            results = [not culprit.result]
+        case _:
+            results = list(values)
+    others = [culprit._replace(result=result) for result in dict.fromkeys(results) if result != culprit.result]
+    likely = [[other if each is culprit else each for each in commands] for other in others[-8:]]
+    return [other for other, changed in zip(others[-8:], likely, strict=True) if _any_order(changed)][:3]
 
 
 def _is_wrong(commands: list[Command]) -> bool:
