@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from functools import wraps
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import StringTransport
+from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from zope.interface import implementer
 
 from kvd import blocking, errors
@@ -57,6 +59,21 @@ def server() -> MemoryServer:
 @pytest.fixture
 def client(server: MemoryServer) -> Client:
     return server.connect()
+
+
+@pytest.fixture(autouse=True)
+def _no_error_goes_unhandled() -> Iterator[None]:
+    told: list[LogEvent] = []
+
+    def observer(event: LogEvent) -> None:
+        if event["log_level"] is LogLevel.critical:
+            told.append(event)
+
+    globalLogPublisher.addObserver(observer)
+    yield
+    gc.collect()
+    globalLogPublisher.removeObserver(observer)
+    assert told == []
 
 
 def outcome_of(deferred: Deferred[Any]) -> list[Any]:
