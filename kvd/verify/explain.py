@@ -147,8 +147,8 @@ def text(violation: Violation, transactions: Sequence[Transaction]) -> str:
         f"  This is a violation of the kind: {meaning(violation.anomaly)}.",
         "  What the clients did, in the order in which they began:",
     ]
-    involved = sorted({transactions[number].invoked: transactions[number] for number in violation.transactions}.items())
-    for _, transaction in involved:
+    involved = [transactions[number] for number in violation.transactions]
+    for transaction in sorted(involved, key=lambda each: (each.invoked, each.number)):
         lines += [f"    {line}" for line in story(transaction)]
     if violation.steps:
         lines.append("  Why no order explains it:")
