@@ -244,7 +244,7 @@ class Client(Commands):
             self._link = link
             link.when_lost().addCallback(self._disconnected)
         elif not link.lost.check(KvdError):
-            return  # another connection will be made
+            return  # wait for the next one; but who was turned away with a word hears it
         while self._waiting:
             waiting = next(iter(self._waiting))
             del self._waiting[waiting]
@@ -295,10 +295,10 @@ class Client(Commands):
         if name in ("START", "QUIT"):
             better = "transaction() or transact()" if name == "START" else "disconnect()"
             return fail(BadRequest(f"{name} has no place on a connection that others share; use {better}"))
-        if self._link is not None:
-            return _exchange(self._link, words, name in CHANGING)
         if self._closed:
             return fail(Unavailable("the client is disconnected"))
+        if self._link is not None:
+            return _exchange(self._link, words, name in CHANGING)
         return self._next_link().addCallbacks(_exchange, self._unreached, (words, name in CHANGING))
 
     def _unreached(self, failure: Failure) -> Failure:

@@ -387,7 +387,10 @@ def test_long_replies_are_not_counted_together(link: Link) -> None:
 def test_a_disconnected_client_is_disconnected_for_good(server: MemoryServer, client: Client) -> None:
     server.run(client.transact(add_one, "a"))
     under_way = outcome_of(client.put("a", "5"))
-    server.run(client.disconnect())
+    disconnecting = client.disconnect()
+    too_late = outcome_of(client.put("b", "5"))
+    assert type(too_late[0]) is Unavailable
+    server.run(disconnecting)
     assert len(under_way) == 1
     for use in (client.get("a"), client.transact(add_one, "a")):
         with pytest.raises(Unavailable, match="disconnected"):
