@@ -20,7 +20,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import StringTransport
-from twisted.logger import LogEvent, LogLevel, globalLogPublisher
+from twisted.logger import LogLevel, capturedLogs
 from zope.interface import implementer
 
 from kvd import blocking, errors
@@ -63,17 +63,10 @@ def client(server: MemoryServer) -> Client:
 
 @pytest.fixture(autouse=True)
 def _no_error_goes_unhandled() -> Iterator[None]:
-    told: list[LogEvent] = []
-
-    def observer(event: LogEvent) -> None:
-        if event["log_level"] is LogLevel.critical:
-            told.append(event)
-
-    globalLogPublisher.addObserver(observer)
-    yield
-    gc.collect()
-    globalLogPublisher.removeObserver(observer)
-    assert told == []
+    with capturedLogs() as told:
+        yield
+        gc.collect()
+    assert [event for event in told if event["log_level"] is LogLevel.critical] == []
 
 
 def outcome_of(deferred: Deferred[Any]) -> list[Any]:
