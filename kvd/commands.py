@@ -1,8 +1,7 @@
 """The command table, the gate in front of it, and a connection's turn.
 
-A data command is two pure functions: ``reads`` names what it reads, ``apply`` makes the reply and
-the writes from what was there. The other commands are one function, ``run``, of the session. A handler
-knows no bytes and no transport, and only :mod:`kvd.session` knows whether a transaction is open.
+What a command does is in :mod:`kvd.handlers`, and how its arguments are checked in :mod:`kvd.arguments`. None of them
+knows bytes or a transport, and only :mod:`kvd.session` knows whether a transaction is open.
 """
 
 from __future__ import annotations
@@ -13,157 +12,20 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, Final
 
-from kvd import arguments, wire
-from kvd.arguments import MAX_INTEGER, MIN_INTEGER, Swap, integer_in
-from kvd.errors import BadArguments, BadRequest, Internal, KvdError, NotANumber, ReadOnly, UnknownCommand
-from kvd.interfaces import Count, Page, Range, Scan
+from kvd import arguments, handlers, wire
+from kvd.errors import BadRequest, Internal, KvdError, ReadOnly, UnknownCommand
+from kvd.handlers import Writes
 from kvd.session import Reply, Session, Steps, aborted, expired, no_transaction
 from kvd.transaction import Transaction
 from kvd.wire import Refused, Word, shown
-
-Writes = dict[str, str | None] | None
-
-# Data commands: what to answer and what to write, from the arguments and what was read.
-
-
-def the_key(key: str) -> list[str]:
-    return [key]
-
-
-def first(args: Any) -> list[str]:
-    return [args[0]]
-
-
-def the_keys(keys: list[str]) -> list[str]:
-    return keys
-
-
-def the_page(scan: Scan) -> Scan:
-    return scan
-
-
-def all_of(within: Range) -> Count:
-    return Count(within)
-
-
-def put(args: tuple[str, str], _: None) -> tuple[str, Writes]:
-    return wire.OK, {args[0]: args[1]}
-
-
-def get(key: str, values: list[str | None]) -> tuple[str, Writes]:
-    return wire.text_result(values[0]), None
-
-
-def delete(key: str, _: None) -> tuple[str, Writes]:
-    return wire.OK, {key: None}
-
-
-def mget(keys: list[str], values: list[str | None]) -> tuple[str, Writes]:
-    return wire.values_result(values), None
-
-
-def exists(key: str, values: list[str | None]) -> tuple[str, Writes]:
-    return wire.result(values[0] is not None), None
-
-
-def incr(args: tuple[str, int], values: list[str | None]) -> tuple[str, Writes]:
-    key, delta = args
-    value = values[0]
-    number = 0 if value is None else integer_in(value)
-    if number is None:
-        raise NotANumber(f"the value of {shown(key)} is no integer of 64 bits: {shown(value or '')}")
-    number += delta
-    if not MIN_INTEGER <= number <= MAX_INTEGER:
-        raise NotANumber(f"the sum {number} for {shown(key)} is past 64 bits; nothing was changed")
-    return wire.result(number), {key: str(number)}
-
-
-def cas(swap: Swap, values: list[str | None]) -> tuple[str, Writes]:
-    if values[0] != swap.expected:
-        return wire.result(False), None
-    return wire.result(True), {swap.key: swap.new}
-
-
-def scan(scan: Scan, page: Page) -> tuple[str, Writes]:
-    items: list[Any] = [key for key, _ in page.items] if scan.keys_only else page.items
-    following = page.met
-    if following is not None and scan.range.descending:
-        following = page.items[-1][0]  # TO is not included, so it must be the last one that did fit
-    return wire.result({"items": items, "next": following}), None
-
-
-def count(within: Range, number: int) -> tuple[str, Writes]:
-    return wire.result(number), None
-
-
-# The other commands.
-
-
-def start(session: Session, read_only: bool) -> Reply:
-    return session.start(read_only)
-
-
-def commit(session: Session, _: None) -> Reply:
-    return session.commit()
-
-
-def rollback(session: Session, _: None) -> Reply:
-    return session.rollback()
-
-
-def savepoint(session: Session, name: str) -> Reply:
-    session.opened().savepoint(name)
-    return wire.OK
-
-
-def rollback_to(session: Session, name: str) -> Reply:
-    session.opened().rollback_to(name)
-    return wire.OK
-
-
-def release(session: Session, name: str) -> Reply:
-    session.opened().release(name)
-    return wire.OK
-
-
-def check(session: Session, _: None) -> Reply:
-    return session.check()
-
-
-def ping(session: Session, text: str | None) -> Reply:
-    reply = wire.text_result("PONG" if text is None else text)
-    if len(reply) > wire.MAX_REPLY:
-        wire.too_large_reply()
-    return reply
-
-
-def info(session: Session, section: str | None) -> Reply:
-    sections = session.shared.info()
-    if section is None:
-        return wire.result(sections)
-    if section.lower() not in sections:
-        raise BadArguments(f"there is no section {shown(section)}; there are {', '.join(sections)}")
-    return wire.result(sections[section.lower()])
-
-
-def help(session: Session, name: str | None) -> Reply:
-    if name is None:
-        return wire.result({command.usage: command.help for command in ROWS})
-    command = next((row for row in ROWS if row.name == name), None)
-    if command is None:
-        raise unknown(name)
-    return wire.result(f"{command.usage}: {command.help}")
-
-
-def quit(session: Session, _: None) -> Reply:
-    session.close()
-    session.closing = True
-    return wire.OK
 
 
 class Command:
     """One row of the command table.
 
+    :param reads: names what a data command reads; None: nothing.
+    :param apply: makes the reply and the writes of a data command.
+    :param run: does what another command does.
     :param check: makes the arguments out of the words; see :mod:`kvd.arguments`.
     :param needs_transaction: it has no meaning outside one.
     :param writes: READONLY refuses it.
@@ -199,75 +61,94 @@ class Command:
         self.when_expired: Final = when_expired
 
 
+def help(session: Session, name: str | None) -> Reply:
+    if name is None:
+        return wire.result({command.usage: command.help for command in ROWS})
+    command = next((row for row in ROWS if row.name == name), None)
+    if command is None:
+        raise unknown(name)
+    return wire.result(f"{command.usage}: {command.help}")
+
+
 # fmt: off
 
-START: Final = Command("START [READONLY]", "open a transaction on this connection", arguments.start_options, run=start)
+START: Final = Command(
+    "START [READONLY]", "open a transaction on this connection", arguments.start_options, run=handlers.start
+)
 ROLLBACK: Final = Command(
-    "ROLLBACK", "end the transaction and drop its changes", arguments.no_arguments, run=rollback,
+    "ROLLBACK", "end the transaction and drop its changes", arguments.no_arguments, run=handlers.rollback,
     needs_transaction=True, when_doomed=True, when_expired=True,
 )
 ROLLBACK_TO: Final = Command(
     "ROLLBACK TO name", "drop what was changed since the savepoint, and go on", arguments.to_name,
-    name="ROLLBACK TO", run=rollback_to, needs_transaction=True, when_doomed=True,
+    name="ROLLBACK TO", run=handlers.rollback_to, needs_transaction=True, when_doomed=True,
 )
 
 ROWS: Final = [
     Command(
         "PUT key value", "store the value, which is all that stands behind the key, to the end of the line",
-        arguments.key_and_value, apply=put, writes=True,
+        arguments.key_and_value, apply=handlers.put, writes=True,
     ),
-    Command("GET key", "the value, or null", arguments.one_key, reads=the_key, apply=get),
-    Command("DEL key", "remove the key; no error if there is none", arguments.one_key, apply=delete, writes=True),
+    Command("GET key", "the value, or null", arguments.one_key, reads=handlers.the_key, apply=handlers.get),
+    Command(
+        "DEL key", "remove the key; no error if there is none", arguments.one_key, apply=handlers.delete, writes=True
+    ),
     START,
     Command(
         "COMMIT", "store all changes of the transaction at once, or none of them", arguments.no_arguments,
-        run=commit, needs_transaction=True, when_doomed=True, when_expired=True,
+        run=handlers.commit, needs_transaction=True, when_doomed=True, when_expired=True,
     ),
     ROLLBACK,
     Command(
         "SAVEPOINT name", "set a point in the transaction to go back to", arguments.one_name,
-        run=savepoint, needs_transaction=True,
+        run=handlers.savepoint, needs_transaction=True,
     ),
     ROLLBACK_TO,
     Command(
         "RELEASE name", "forget the savepoint, and keep the changes", arguments.one_name,
-        run=release, needs_transaction=True,
+        run=handlers.release, needs_transaction=True,
     ),
     Command(
         "CHECK", "would the transaction commit now? what has it read and written?", arguments.no_arguments,
-        run=check, needs_transaction=True, when_doomed=True,
+        run=handlers.check, needs_transaction=True, when_doomed=True,
     ),
-    Command("MGET key…", "a list of values and nulls, of one instant", arguments.keys, reads=the_keys, apply=mget),
-    Command("EXISTS key", "true or false", arguments.one_key, reads=the_key, apply=exists),
+    Command(
+        "MGET key…", "a list of values and nulls, of one instant", arguments.keys,
+        reads=handlers.the_keys, apply=handlers.mget,
+    ),
+    Command("EXISTS key", "true or false", arguments.one_key, reads=handlers.the_key, apply=handlers.exists),
     Command(
         "INCR key [delta]", "add to an integer (nothing counts as 0) and answer the sum",
-        arguments.key_and_delta, reads=first, apply=incr, writes=True,
+        arguments.key_and_delta, reads=handlers.first, apply=handlers.incr, writes=True,
     ),
     Command(
         "CAS key expected new", "store new if the key holds expected, and answer whether it did",
-        arguments.key_and_two_values, reads=first, apply=cas, writes=True,
+        arguments.key_and_two_values, reads=handlers.first, apply=handlers.cas, writes=True,
     ),
     Command(
         "SCAN [PREFIX p] [FROM key] [TO key] [LIMIT n] [REVERSE] [KEYS]",
         "pairs in the order of their keys, from FROM up to but without TO; "
         "next is where the following page begins (with REVERSE, where it ends)",
-        arguments.scan_options, reads=the_page, apply=scan,
+        arguments.scan_options, reads=handlers.the_page, apply=handlers.scan,
     ),
-    Command("COUNT [PREFIX p]", "how many keys there are", arguments.count_options, reads=all_of, apply=count),
+    Command(
+        "COUNT [PREFIX p]", "how many keys there are", arguments.count_options,
+        reads=handlers.all_of, apply=handlers.count,
+    ),
     Command(
         "PING [text]", "PONG, or the text", arguments.any_text,
-        run=ping, when_doomed=True, when_expired=True,
+        run=handlers.ping, when_doomed=True, when_expired=True,
     ),
     Command(
         "INFO [section]", "what the server is and does: server, clients, store, transactions, commands",
-        arguments.topic, run=info, when_doomed=True, when_expired=True,
+        arguments.topic, run=handlers.info, when_doomed=True, when_expired=True,
     ),
     Command(
         "HELP [command]", "what there is", arguments.topic, run=help, when_doomed=True, when_expired=True
     ),
     Command(
         "QUIT", "roll back, answer, and close the connection", arguments.no_arguments,
-        run=quit, when_doomed=True, when_expired=True,
+        run=handlers.quit, when_doomed=True, when_expired=True,
     ),
 ]
 # fmt: on
@@ -372,18 +253,21 @@ def refuse(session: Session, error: KvdError, was_start: bool) -> str:
 
 TURN_REQUESTS: Final = 256
 TURN_BYTES: Final = 64 * 1024
+TURN_TIME: Final = 0.002
 
 
-def turn(session: Session, lines: deque[str | Refused]) -> tuple[list[str], Steps | None]:
-    """Answer waiting lines in order until the turn is over: after so many requests, or bytes of replies.
+def turn(session: Session, lines: deque[str | Refused], now: float) -> tuple[list[str], Steps | None]:
+    """Answer waiting lines in order until the turn is over: after so many requests, bytes of replies, or seconds.
 
     :param lines: what has arrived; what was answered is taken off its left side.
+    :param now: the server's time.
     :return: the replies, and the steps to a reply that must be waited for before the turn goes on.
     """
     replies: list[str] = []
     size = 0
-    most = min(len(lines), TURN_REQUESTS)
-    while most and size < TURN_BYTES:
+    seconds = session.shared.seconds
+    most = TURN_REQUESTS
+    while lines and most and size < TURN_BYTES:
         most -= 1
         line = lines.popleft()
         if isinstance(line, str):
@@ -396,5 +280,6 @@ def turn(session: Session, lines: deque[str | Refused]) -> tuple[list[str], Step
         size += len(reply)
         if session.closing:
             lines.clear()
+        elif lines and seconds() - now > TURN_TIME:
             break
     return replies, None

@@ -1,8 +1,8 @@
 """What a store must do, with units, errors and promises.
 
 A store may answer at once, by returning the answer, or later, by returning a :class:`Later` in its
-place; it may do either from call to call. The parts of kvd between the protocol and the store know
-nothing of Deferreds: only :mod:`kvd.protocol` waits for one.
+place (or :class:`Pieces`, which is one); it may do either from call to call. The parts of kvd between the
+protocol and the store know nothing of Deferreds: only :mod:`kvd.protocol` waits for one.
 
 Keys and values are ``str`` without surrogates. Keys are ordered by code point, which is the order
 of their UTF-8 bytes.
@@ -10,13 +10,14 @@ of their UTF-8 bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar, final
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
+
+from kvd.limits import Budget
 
 T_co = TypeVar("T_co", covariant=True)
 
 
-@final
 class Later(Generic[T_co]):
     """An answer that a store does not have yet.
 
@@ -28,6 +29,19 @@ class Later(Generic[T_co]):
 
     def __init__(self, deferred: Any) -> None:
         self.deferred: Final = deferred
+
+
+class Pieces(Later[T_co]):
+    """An answer that takes long to work out, and is worked out in pieces between other clients' turns.
+
+    :param steps: a generator that yields None at each pause, and returns the answer.
+    """
+
+    __slots__ = ("steps",)
+
+    def __init__(self, steps: Generator[None, None, T_co]) -> None:
+        super().__init__(None)
+        self.steps: Final = steps
 
 
 class Range(NamedTuple):
@@ -122,6 +136,7 @@ class Snapshot(Protocol):
         :param writes: new values by key; ``None`` removes the key. Not empty.
         :param by: the id of the client, for other clients' conflicts.
         :raise kvd.errors.Conflict: something in ``reads`` was changed; nothing was stored.
+        :raise kvd.errors.OutOfMemory: there is no room for the writes; nothing was stored.
         :raise kvd.errors.OutcomeUnknown: it can't be known whether the writes were stored.
         """
 
@@ -144,14 +159,21 @@ class Store(Protocol):
     def promise(self) -> str:
         """What happens to the data when the server ends, as the start-up log and INFO tell it."""
 
-    def start(self) -> None:
-        """Open files, or begin to connect. Called once, after twistd has forked."""
+    def start(self, budget: Budget) -> None:
+        """Open files, or begin to connect. Called once, after twistd has forked.
+
+        :param budget: the account of the server's memory; a store that keeps data in memory holds it there.
+        """
 
     def stop(self) -> Later[None] | None:
         """Close them, with every accepted commit finished. Called once, when no session is left."""
 
-    def snapshot(self) -> Snapshot | Later[Snapshot]:
-        """The state as it is now: every commit that was answered before is in it."""
+    def snapshot(self, ended: Callable[[str], None]) -> Snapshot | Later[Snapshot]:
+        """The state as it is now: every commit that was answered before is in it.
+
+        :param ended: is called, with a reason for people, if the store has to give the snapshot up before its
+            owner does, because it pins too much memory. It must not be used any more then.
+        """
 
     def latest(self) -> Snapshot:
         """A snapshot for one plain command, whose instant is that of its first read.
@@ -160,6 +182,9 @@ class Store(Protocol):
         the commit behind it nothing else can run, so there is nothing to remember and nothing to check.
         Other stores return a new one, and their commit may raise Conflict; the command is then repeated.
         """
+
+    def growth(self, writes: Mapping[str, str | None]) -> int:
+        """By how many bytes of memory these writes would make the data grow; 0 or less if they would not."""
 
     def info(self) -> dict[str, Any]:
         """Figures for INFO; must answer at once."""

@@ -14,17 +14,29 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, inlineCallbacks
 from twisted.internet.interfaces import IAddress, IConsumer, IHalfCloseableProtocol, IPushProducer, ITCPTransport
-from twisted.internet.protocol import ServerFactory, connectionDone
+from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kvd.commands import turn
+from kvd.errors import Busy
+from kvd.limits import SPARE
 from kvd.session import Session, Steps, TimedOut
-from kvd.wire import HEAD, MAX_LINE, Refused, cut_lines, line_too_large
+from kvd.wire import HEAD, MAX_LINE, Refused, cut_lines, error, line_too_large
 
 if TYPE_CHECKING:
     from kvd.service import StoreService
+
+
+CONNECTION_BYTES = 10 * 1024
+"""What a connection takes in memory while it does nothing."""
+
+LINE_BYTES = 80
+"""What a waiting line takes in memory beside its text."""
+
+SLOW_TURN = 0.001
+"""A connection whose turn took more seconds than this has its next one behind others."""
 
 
 class IKvdTransport(ITCPTransport, IConsumer, IPushProducer):
@@ -55,10 +67,16 @@ class KvdProtocol(LineReceiver):
         self._waiting: Deferred[None] | None = None  # the store has not answered
         self._ended = False  # the client sends no more
         self._closed = False  # we send no more
+        self._slow = False  # its last turn took long, so its next one waits behind others
+        self._line_since: float | None = None  # since when a line is awaited, or its end
+        self._active = 0.0  # when it last sent something
+        self.held = 0  # bytes of memory that the server's budget holds for this connection
 
     def connectionMade(self) -> None:
         """A client has come."""
+        self._line_since = self._active = self._service.clock.seconds()
         self.session = self._service.open_session(self)
+        self._hold(CONNECTION_BYTES)
         self.transport.registerProducer(self, True)
 
     # Lines in. LineReceiver's own cutting takes time quadratic in the length of a batch.
@@ -70,8 +88,16 @@ class KvdProtocol(LineReceiver):
             self._lines.extend(self._whole_lines(data, end))
         else:
             self._lines.extend(cut_lines(data))
-        if not (self._waiting or self._between or self._full or self._closed):
+            self._line_since = None
+        if self._waiting or self._between or self._full or self._closed:
+            return
+        if self._slow:
+            self._wait_for_turn()
+            self._set_reading()
+        else:
             self._turn()
+        if self._lines:
+            self._hold(CONNECTION_BYTES + len(data) + LINE_BYTES * len(self._lines))
 
     def _whole_lines(self, data: bytes, end: int) -> list[str | Refused]:
         """The lines that ``data[:end]`` completes; the rest waits for its end."""
@@ -88,21 +114,29 @@ class KvdProtocol(LineReceiver):
             self._size = 0
         elif end:
             lines += cut_lines(data[:end])
+        if end == len(data):
+            self._line_since = None
+        elif end or self._line_since is None:
+            self._line_since = self._service.clock.seconds()
         self._size += len(data) - end
         if self._size <= MAX_LINE + 1:  # the last byte may be the \r of the line's end
             self._partial += data[end:]
         else:
             self._partial += data[end : end + HEAD]
             del self._partial[HEAD:]
+        self._hold(CONNECTION_BYTES + len(self._partial))
         return lines
 
     # Replies out.
 
     def _turn(self) -> None:
         """Answer what waits, until the turn is over or the store must be waited for."""
-        replies, steps = turn(self.session, self._lines)
+        seconds = self.session.shared.seconds
+        self._active = began = seconds()
+        replies, steps = turn(self.session, self._lines, began)
+        self._slow = seconds() - began > SLOW_TURN
         if replies:
-            self.transport.write("".join(replies).encode("ascii"))
+            self._send("".join(replies))
         if steps is not None:
             self._waiting = self._finish(steps)
             self._waiting.addCallback(self._finished)
@@ -110,14 +144,22 @@ class KvdProtocol(LineReceiver):
         else:
             self._go_on()
 
+    def _send(self, replies: str) -> None:
+        self.transport.write(replies.encode("ascii"))
+        if self._full:
+            self._hold(self.held + len(replies))
+
     def _go_on(self) -> None:
         """See to what comes behind the replies of a turn."""
         if self.session.closing or (self._ended and not self._lines):
             self.close()
         elif self._lines and not self._full and not self._between:
-            self._between = True
-            self._service.clock.callLater(0, self._next_turn)
+            self._wait_for_turn()
         self._set_reading()
+
+    def _wait_for_turn(self) -> None:
+        self._between = True
+        self._service.turns.add(self._next_turn)
 
     def _next_turn(self) -> None:
         self._between = False
@@ -129,9 +171,32 @@ class KvdProtocol(LineReceiver):
         if wanted != self._reading:
             self._reading = wanted
             if wanted:
+                self._hold(CONNECTION_BYTES + len(self._partial))
+                if self._partial:  # its end could not come while we did not read
+                    self._line_since = self._service.clock.seconds()
                 self.transport.resumeProducing()
             else:
                 self.transport.pauseProducing()
+
+    # Limits.
+
+    def _hold(self, number: int) -> None:
+        """Let the server's budget hold so many bytes for this connection."""
+        budget = self.session.shared.budget
+        budget.used += number - self.held
+        grown = number > self.held
+        self.held = number
+        if grown and budget.used > budget.limit + SPARE:
+            self.session.shared.relieve()
+
+    def overdue(self, now: float) -> str | None:
+        """Why the client is to be disconnected, if it has been silent, or at one line, for too long."""
+        limits = self.session.shared.limits
+        if self._line_since is not None and self._reading and now - self._line_since > limits.line_time > 0:
+            return f"no whole line came within {limits.line_time:g} seconds"
+        if self._reading and now - self._active > limits.idle_time > 0:
+            return f"it was silent for more than {limits.idle_time:g} seconds"
+        return None
 
     # Waiting for the store.
 
@@ -143,7 +208,10 @@ class KvdProtocol(LineReceiver):
             later = next(steps)
             while True:
                 try:
-                    answer = yield later.deferred.addTimeout(shared.store_wait, self._service.clock)
+                    if later is None:
+                        answer = yield self._service.turns.wait()
+                    else:
+                        answer = yield later.deferred.addTimeout(shared.limits.store_wait, self._service.clock)
                 except TimeoutError:
                     later = steps.throw(TimedOut())
                 except Exception as error:
@@ -155,7 +223,7 @@ class KvdProtocol(LineReceiver):
                     later = steps.send(answer)
         except StopIteration as stop:
             if not self._closed:
-                self.transport.write(stop.value.encode("ascii"))
+                self._send(stop.value)
 
     def _finished(self, _: None) -> None:
         self._waiting = None
@@ -189,6 +257,7 @@ class KvdProtocol(LineReceiver):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection has ended, one way or other: roll back, but let an accepted COMMIT finish."""
+        self._hold(0)
         self._closed = True
         self._lines.clear()
         if self._waiting is not None and not self.session.committing:
@@ -214,8 +283,28 @@ class KvdProtocol(LineReceiver):
             self.close()
 
 
+class Refusal(Protocol):
+    """Tells a client that there are too many, and closes.
+
+    :param most: how many there may be.
+    """
+
+    transport: IKvdTransport
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+
+    def connectionMade(self) -> None:
+        """A client has come."""
+        assert self.transport is not None
+        self.transport.write(
+            error(Busy(f"the server has {self._most} clients, as many as it may; try again later")).encode()
+        )
+        self.transport.loseConnection()
+
+
 class KvdFactory(ServerFactory):
-    """Makes a protocol for each connection.
+    """Makes a protocol for each connection, unless there are too many.
 
     :param service: the store service that all of them work on.
     """
@@ -225,6 +314,8 @@ class KvdFactory(ServerFactory):
     def __init__(self, service: StoreService) -> None:
         self.service = service
 
-    def buildProtocol(self, addr: IAddress | None) -> KvdProtocol:
+    def buildProtocol(self, addr: IAddress | None) -> KvdProtocol | Refusal:
         """A protocol for a new connection."""
+        if self.service.full():
+            return Refusal(self.service.shared.limits.clients)
         return KvdProtocol(self.service)

@@ -15,8 +15,11 @@ from twisted.logger import Logger
 
 import kvd
 from kvd.interfaces import Store
-from kvd.protocol import KvdProtocol
+from kvd.listen import transport_name
+from kvd.limits import SPARE, Limits
+from kvd.protocol import CONNECTION_BYTES, KvdProtocol
 from kvd.session import Session, Shared
+from kvd.turns import TurnQueue
 
 STOP_LIMIT = 5.0
 """Seconds that clients have, when the server stops, to read what was sent to them."""
@@ -29,27 +32,31 @@ class StoreService(Service):
 
     :param store: what is served; it is started and stopped with the service.
     :param clock: the reactor, or a Clock.
+    :param limits: what protects it; the defaults if it is not given.
     """
 
-    def __init__(self, store: Store, clock: IReactorTime) -> None:
+    def __init__(self, store: Store, clock: IReactorTime, limits: Limits | None = None) -> None:
         self.store = store
         self.clock = clock
-        self.shared = Shared(store, clock.seconds)
+        self.turns = TurnQueue(clock)
+        self.shared = Shared(store, clock.seconds, limits or Limits())
         self.shared.fault = self._fault
         self.shared.info = self.info
+        self.shared.relieve = self._relieve
         self._connections: dict[int, KvdProtocol] = {}
-        self._accepted = 0
+        self._accepted = self._refused = self._dropped = 0
         self._begun = clock.seconds()
         self._all_gone: Deferred[None] | None = None
-        self._expiry = LoopingCall(self._expire)
-        self._expiry.clock = clock
+        self._watch = LoopingCall(self._look_after)
+        self._watch.clock = clock
 
     def startService(self) -> None:
-        """Open the store, and begin to watch over the transactions."""
+        """Open the store, and begin to watch over the time limits."""
         super().startService()
-        self.store.start()
-        limit = min(self.shared.transaction_idle, self.shared.transaction_time)
-        self._expiry.start(min(1.0, limit / 4), now=False)
+        self.store.start(self.shared.budget)
+        limits = self.shared.limits
+        times = [limits.transaction_idle, limits.transaction_time, limits.line_time, limits.idle_time]
+        self._watch.start(min([1.0, *(time / 4 for time in times if time)]), now=False)
 
     async def _stop(self) -> None:
         for protocol in list(self._connections.values()):
@@ -60,7 +67,7 @@ class StoreService(Service):
             await self._all_gone
             if too_long.active():
                 too_long.cancel()
-        self._expiry.stop()
+        self._watch.stop()
         stopped = self.store.stop()
         if stopped is not None:
             await stopped.deferred
@@ -89,34 +96,84 @@ class StoreService(Service):
         if self._all_gone is not None and not self._connections:
             self._all_gone.callback(None)
 
-    def _expire(self) -> None:
+    def full(self) -> bool:
+        """Whether one more client would be too many."""
+        limit = self.shared.limits.clients
+        if len(self._connections) < limit or not limit:
+            return False
+        self._refused += 1
+        return True
+
+    def _look_after(self) -> None:
         now = self.clock.seconds()
-        for protocol in self._connections.values():
+        for protocol in list(self._connections.values()):
             protocol.session.expire(now)
+            why = protocol.overdue(now)
+            if why is not None:
+                self._drop(protocol, why)
+
+    def _drop(self, protocol: KvdProtocol, why: str) -> None:
+        self._dropped += 1
+        log.info("client {id} is disconnected: {why}", id=protocol.session.id, why=why)
+        protocol.transport.abortConnection()
+
+    def _relieve(self) -> None:
+        """End what holds most memory, among transactions and buffers, until there is no lack of it."""
+        budget = self.shared.budget
+        while budget.used > budget.limit + SPARE and self._connections:
+            protocol = max(self._connections.values(), key=_held)
+            txn = protocol.session.transaction
+            if txn is not None and txn.held > protocol.held:
+                protocol.session.end_transaction(
+                    f"what it had read and written took {txn.held} bytes of memory, too much"
+                )
+            elif protocol.held > CONNECTION_BYTES:
+                self._drop(protocol, f"its buffers took {protocol.held} bytes of memory, too much")
+            else:
+                return
 
     def _fault(self) -> None:
         log.failure("a request failed")
 
     def info(self) -> dict[str, dict[str, Any]]:
         """The sections of INFO."""
-        shared = self.shared
-        sessions = [protocol.session for protocol in self._connections.values()]
+        shared, limits = self.shared, self.shared.limits
         return {
             "server": {
                 "version": kvd.__version__,
                 "python": platform.python_version(),
                 "twisted": twisted.__version__,
-                "reactor": type(self.clock).__name__,
+                "transport": transport_name(self.clock),
                 "pid": os.getpid(),
                 "uptime": round(self.clock.seconds() - self._begun, 3),
             },
-            "clients": {"connected": len(sessions), "accepted": self._accepted},
-            "store": {"name": self.store.name, "promise": self.store.promise, **self.store.info()},
+            "clients": {
+                "connected": len(self._connections),
+                "accepted": self._accepted,
+                "refused": self._refused,
+                "dropped": self._dropped,
+                "limit": limits.clients,
+                "line_time_limit": limits.line_time,
+                "idle_time_limit": limits.idle_time,
+            },
+            "store": {
+                "name": self.store.name,
+                "promise": self.store.promise,
+                **self.store.info(),
+                "memory": shared.budget.used,
+                "memory_limit": limits.memory,
+            },
             "transactions": {
-                "open": sum(session.transaction is not None for session in sessions),
-                **shared.ended,
-                "idle_limit": shared.transaction_idle,
-                "time_limit": shared.transaction_time,
+                **shared.transactions,
+                "idle_limit": limits.transaction_idle,
+                "time_limit": limits.transaction_time,
+                "keys_limit": limits.transaction_keys,
+                "bytes_limit": limits.transaction_bytes,
             },
             "commands": {"calls": shared.calls, "errors": shared.errors},
         }
+
+
+def _held(protocol: KvdProtocol) -> int:
+    txn = protocol.session.transaction
+    return protocol.held if txn is None else max(protocol.held, txn.held)

@@ -2,7 +2,8 @@
 
 A command answers at once, with the line of its reply, or later, with its remaining *steps*: a
 generator that yields each :class:`~kvd.interfaces.Later` it has to wait for, is sent what that
-brought, and returns the reply. Who waits throws :class:`TimedOut` in when that takes too long.
+brought, and returns the reply. It yields None to let other clients have their turn. Who waits throws
+:class:`TimedOut` in when a Later takes too long.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from kvd.errors import (
     NoTransaction,
     OutcomeUnknown,
     SpeaksHttp,
+    TooLarge,
     TransactionExpired,
     Unavailable,
 )
-from kvd.interfaces import Later, Scan, Snapshot, Store, Wanted
+from kvd.interfaces import Later, Pieces, Scan, Snapshot, Store, Wanted
+from kvd.limits import SPARE, Budget, Limits
 from kvd.transaction import Transaction
 
-Steps = Generator[Later[Any], Any, str]
+Steps = Generator[Later[Any] | None, Any, str]
 Reply = str | Steps
 
 CONFLICTS_SHOWN: Final = 100
@@ -42,22 +45,21 @@ class Shared:
     :ivar seconds: the server's clock.
     :ivar fault: tells the log of the exception that is being handled.
     :ivar info: the sections of INFO.
-    :ivar transaction_idle: seconds after which an unused transaction is ended.
-    :ivar transaction_time: seconds after which a transaction is ended that may write.
-    :ivar store_wait: the most seconds that a client's request waits for the store.
+    :ivar relieve: makes room when transactions and buffers take too much memory.
+    :ivar transactions: how many are open, and how many ended in which way.
     """
 
-    def __init__(self, store: Store, seconds: Callable[[], float]) -> None:
+    def __init__(self, store: Store, seconds: Callable[[], float], limits: Limits) -> None:
         self.store = store
         self.seconds = seconds
+        self.limits = limits
+        self.budget = Budget(limits.memory)
         self.fault: Callable[[], None] = _nothing
+        self.relieve: Callable[[], None] = _nothing
         self.info: Callable[[], dict[str, dict[str, Any]]] = dict
-        self.transaction_idle = 60.0
-        self.transaction_time = 600.0
-        self.store_wait = 30.0
         self.calls: dict[str, int] = {}
         self.errors: dict[str, int] = {}
-        self.ended = {"committed": 0, "conflicts": 0, "rolled_back": 0, "expired": 0}
+        self.transactions = {"open": 0, "committed": 0, "conflicts": 0, "rolled_back": 0, "expired": 0}
 
 
 def _nothing() -> None:
@@ -123,14 +125,42 @@ class Session:
         reply, writes = handler.apply(args, answer)
         if writes is not None:
             txn.write(writes)
+        self._account(txn, writes)
         return reply
+
+    def _account(self, txn: Transaction, writes: dict[str, str | None] | None) -> None:
+        """Hold the memory that the transaction has come to take, and see that it stays within its limits.
+
+        :param writes: what it has just written.
+        """
+        shared = self.shared
+        budget, limits = shared.budget, shared.limits
+        budget.used += txn.bytes - txn.held
+        txn.held = txn.bytes
+        number = len(txn.reads) + len(txn.writes)
+        if number > limits.transaction_keys > 0:
+            raise TooLarge(
+                f"the transaction reads and writes {number} keys; at most {limits.transaction_keys} are allowed"
+            )
+        if txn.bytes > limits.transaction_bytes > 0:
+            raise TooLarge(f"the transaction takes {txn.bytes} bytes; at most {limits.transaction_bytes} are allowed")
+        if budget.used > budget.limit:
+            if budget.used > budget.limit + SPARE:
+                shared.relieve()
+            if txn.expired is not None:
+                raise expired(txn)
+            if writes is not None and shared.store.growth(writes) > 0:
+                raise budget.exceeded()
 
     def _execute_later(self, txn: Transaction, handler: Handler, args: Any, wanted: Wanted, later: Later[Any]) -> Steps:
         answer = yield from _read(later)
         txn.used = self.shared.seconds()
+        if txn.expired is not None:
+            raise expired(txn)
         reply, writes = handler.apply(args, txn.overlay(wanted, answer))
         if writes is not None:
             txn.write(writes)
+        self._account(txn, writes)
         return reply
 
     def _stored(self, handler: Handler, args: Any, done: Later[None], reply: str) -> Steps:
@@ -147,7 +177,7 @@ class Session:
 
         :param view: what its first try reads from, and ``answer`` what that try waits for; or None.
         """
-        deadline = self.shared.seconds() + self.shared.store_wait
+        deadline = self.shared.seconds() + self.shared.limits.store_wait
         while True:
             txn = Transaction(self.shared.store.latest() if view is None else view, False, 0.0)
             try:
@@ -171,7 +201,7 @@ class Session:
                 view = None
                 if self.shared.seconds() >= deadline:
                     raise Unavailable(
-                        f"other clients changed what this command reads for {self.shared.store_wait:g} seconds "
+                        f"other clients changed what this command reads for {self.shared.limits.store_wait:g} seconds "
                         "without a gap; nothing was stored, try again"
                     ) from None
             finally:
@@ -183,7 +213,7 @@ class Session:
         """START: open a transaction."""
         if self.transaction is not None:
             raise InTransaction("a transaction is open on this connection; COMMIT or ROLLBACK it first")
-        snapshot = self.shared.store.snapshot()
+        snapshot = self.shared.store.snapshot(self.end_transaction)
         if isinstance(snapshot, Later):
             return self._start_later(snapshot, read_only)
         self._open(snapshot, read_only)
@@ -195,7 +225,21 @@ class Session:
 
     def _open(self, snapshot: Any, read_only: bool) -> Transaction:
         self.transaction = Transaction(snapshot, read_only, self.shared.seconds())
+        self.shared.transactions["open"] += 1
         return self.transaction
+
+    def _leave(self) -> Transaction:
+        """The open transaction, which is over from now on."""
+        txn = self.opened()
+        self.transaction = None
+        self.shared.transactions["open"] -= 1
+        return txn
+
+    def _forget(self, txn: Transaction) -> None:
+        """Drop all that a transaction holds."""
+        self.shared.budget.used -= txn.held
+        txn.held = 0
+        txn.forget()
 
     def open_doomed(self, error: KvdError) -> None:
         """What a refused START leaves behind, so that the commands behind it do not run on their own."""
@@ -210,46 +254,46 @@ class Session:
 
     def commit(self) -> Reply:
         """COMMIT: store what the transaction wrote, all or nothing."""
-        txn = self.opened()
-        self.transaction = None
+        txn = self._leave()
+        self.shared.budget.used -= txn.held  # its writes are about to be counted as data
+        txn.held = 0
         try:
             if txn.expired is not None:
                 raise expired(txn)
             if txn.doomed is not None:
-                self.shared.ended["rolled_back"] += 1
+                self.shared.transactions["rolled_back"] += 1
                 raise aborted(txn)
             if not txn.writes:
-                self.shared.ended["committed"] += 1
+                self.shared.transactions["committed"] += 1
                 return wire.OK
             done = txn.snapshot.commit(txn.reads, txn.writes, self.id)
             if done is not None:
                 self.committing = True
                 return self._commit_later(done)
         except Conflict:
-            self.shared.ended["conflicts"] += 1
+            self.shared.transactions["conflicts"] += 1
             raise
         finally:
             if not self.committing:
                 txn.forget()
-        self.shared.ended["committed"] += 1
+        self.shared.transactions["committed"] += 1
         return wire.OK
 
     def _commit_later(self, done: Later[None]) -> Steps:
         try:
             yield from _commit(done)
         except Conflict:
-            self.shared.ended["conflicts"] += 1
+            self.shared.transactions["conflicts"] += 1
             raise
-        self.shared.ended["committed"] += 1
+        self.shared.transactions["committed"] += 1
         return wire.OK
 
     def rollback(self) -> str:
         """ROLLBACK: drop what the transaction wrote."""
-        txn = self.opened()
-        self.transaction = None
+        txn = self._leave()
         if txn.expired is None:
-            self.shared.ended["rolled_back"] += 1
-            txn.forget()
+            self.shared.transactions["rolled_back"] += 1
+            self._forget(txn)
         return wire.OK
 
     def check(self) -> Reply:
@@ -281,15 +325,19 @@ class Session:
         txn = self.transaction
         if txn is None or txn.expired is not None or self.waiting:
             return
-        shared = self.shared
-        if now - txn.used > shared.transaction_idle:
-            txn.expired = f"it was idle for more than {shared.transaction_idle:g} seconds"
-        elif not txn.read_only and now - txn.started > shared.transaction_time:
-            txn.expired = f"it was open for more than {shared.transaction_time:g} seconds"
-        else:
-            return
-        shared.ended["expired"] += 1
-        txn.forget()
+        limits = self.shared.limits
+        if now - txn.used > limits.transaction_idle > 0:
+            self.end_transaction(f"it was idle for more than {limits.transaction_idle:g} seconds")
+        elif not txn.read_only and now - txn.started > limits.transaction_time > 0:
+            self.end_transaction(f"it was open for more than {limits.transaction_time:g} seconds")
+
+    def end_transaction(self, why: str) -> None:
+        """End the transaction from the server's side. What is left of it tells the client why."""
+        txn = self.transaction
+        if txn is not None and txn.expired is None:
+            txn.expired = why
+            self.shared.transactions["expired"] += 1
+            self._forget(txn)
 
     # What is wrong, and the end.
 
@@ -334,14 +382,17 @@ def fetch(view: Snapshot, wanted: Wanted) -> Any:
     return view.count(wanted)
 
 
-def _read(later: Later[Any]) -> Generator[Later[Any], Any, Any]:
+def _read(later: Later[Any]) -> Generator[Later[Any] | None, Any, Any]:
+    answer: Any = later
     try:
-        return (yield later)
+        if not isinstance(later, Pieces):
+            answer = yield later
+        return (yield from answer.steps) if isinstance(answer, Pieces) else answer
     except TimedOut:
         raise Unavailable("the store did not answer in time; nothing was stored, try again") from None
 
 
-def _commit(later: Later[None]) -> Generator[Later[Any], Any, None]:
+def _commit(later: Later[None]) -> Generator[Later[Any] | None, Any, None]:
     try:
         yield later
     except TimedOut:

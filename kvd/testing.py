@@ -300,9 +300,10 @@ class _FaultyStore:
         self.start = store.start
         self.stop = store.stop
         self.info = store.info
+        self.growth = store.growth
 
-    def snapshot(self) -> Snapshot | Later[Snapshot]:
-        return self.answer(lambda: _FaultySnapshot(self, self._store.snapshot(), self._server._take_conflict))
+    def snapshot(self, ended: Callable[[str], None]) -> Snapshot | Later[Snapshot]:
+        return self.answer(lambda: _FaultySnapshot(self, self._store.snapshot(ended), self._server._take_conflict))
 
     def latest(self) -> Snapshot:
         # When answers are late, others may commit between a plain command's read and its write; the server

@@ -7,13 +7,17 @@ writes over the answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from heapq import merge
+from sys import getsizeof
 from typing import Any, Final
 
 from kvd.errors import NoSavepoint
 from kvd.interfaces import PAGE_BYTES, Count, Page, Range, Scan, Snapshot, Wanted
 from kvd.wire import shown
+
+ENTRY_BYTES: Final = 150
+"""What an entry of the buffer, the read set or an undo record takes in memory beside its texts."""
 
 NOT_WRITTEN: Final = object()
 """Stands in an undo record for: the transaction had not written this key before."""
@@ -45,6 +49,8 @@ class Transaction:
         # Keys and ranges, in the order in which they were first read; the values mean nothing.
         self.reads: dict[str | Range, None] = {}
         self.savepoints: list[Savepoint] = []
+        self.bytes = 0  # of memory, for all of these
+        self.held = 0  # how many of them the server's budget holds
         # Why it can't commit any more, for people. Doomed: after an error; ROLLBACK TO heals that.
         # Expired: the server ended it; only COMMIT or ROLLBACK get the connection out of that.
         self.doomed: str | None = None
@@ -57,11 +63,11 @@ class Transaction:
                 writes = self.writes
                 wanted = [key for key in wanted if key not in writes]
             for key in wanted:
-                self.reads[key] = None
+                self._has_read(key)
             return wanted
         own = [key for key in self.writes if wanted.range.holds(key)]
         if isinstance(wanted, Count):
-            self.reads[wanted.range] = None
+            self._has_read(wanted.range)
         return wanted._replace(without=own) if own else wanted
 
     def overlay(self, wanted: Wanted, answer: Any) -> Any:
@@ -75,8 +81,13 @@ class Transaction:
             own = [key for key, value in self.writes.items() if value is not None and wanted.range.holds(key)]
             return answer + len(own)
         page = self._merged(wanted, answer)
-        self.reads[_part_read(wanted.range, page.met)] = None
+        self._has_read(_part_read(wanted.range, page.met))
         return page
+
+    def _has_read(self, read: str | Range) -> None:
+        if read not in self.reads:
+            self.reads[read] = None
+            self.bytes += read_bytes(read)
 
     def _merged(self, scan: Scan, page: Page) -> Page:
         own = [
@@ -93,15 +104,19 @@ class Transaction:
 
     def write(self, writes: dict[str, str | None]) -> None:
         """Put writes into the buffer; ``None`` removes the key."""
-        if self.savepoints:
-            undo = self.savepoints[-1].undo
-            for key in writes:
-                if key not in undo:
-                    undo[key] = self.writes.get(key, NOT_WRITTEN)
-        self.writes.update(writes)
+        for key, value in writes.items():
+            before = self.writes.get(key, NOT_WRITTEN)
+            if self.savepoints and key not in self.savepoints[-1].undo:
+                self.savepoints[-1].undo[key] = before
+                self.bytes += ENTRY_BYTES
+            elif before is not NOT_WRITTEN:
+                self.bytes -= write_bytes(key, before)
+            self.writes[key] = value
+            self.bytes += write_bytes(key, value)
 
     def savepoint(self, name: str) -> None:
         """Set a savepoint; it hides an older one of the same name."""
+        self.bytes += 3 * ENTRY_BYTES
         self.savepoints.append(Savepoint(name))
 
     def rollback_to(self, name: str) -> None:
@@ -116,6 +131,7 @@ class Transaction:
         del self.savepoints[index + 1 :]
         self.savepoints[index].undo.clear()
         self.doomed = None
+        self._measure()
 
     def release(self, name: str) -> None:
         """Forget a savepoint and those behind it, and keep the writes."""
@@ -126,6 +142,16 @@ class Transaction:
                 for key, before in savepoint.undo.items():
                     below.setdefault(key, before)
         del self.savepoints[index:]
+        self._measure()
+
+    def _measure(self) -> None:
+        self.bytes = 3 * ENTRY_BYTES * len(self.savepoints)
+        self.bytes += sum(map(read_bytes, self.reads))
+        for key, value in self.writes.items():
+            self.bytes += write_bytes(key, value)
+        for savepoint in self.savepoints:
+            for key, before in savepoint.undo.items():
+                self.bytes += write_bytes(key, before)
 
     def _find(self, name: str) -> int:
         for index in range(len(self.savepoints) - 1, -1, -1):
@@ -139,6 +165,17 @@ class Transaction:
         self.writes.clear()
         self.reads.clear()
         self.savepoints.clear()
+        self.bytes = 0
+
+
+def read_bytes(read: str | Range) -> int:
+    """What an entry of the read set takes in memory."""
+    return ENTRY_BYTES + getsizeof(read if isinstance(read, str) else read.low + (read.high or ""))
+
+
+def write_bytes(key: str, value: Any) -> int:
+    """What an entry of the write buffer, or of an undo record, takes in memory."""
+    return ENTRY_BYTES + getsizeof(key) + getsizeof(value)
 
 
 def _part_read(whole: Range, met: str | None) -> Range:
@@ -150,16 +187,33 @@ def _part_read(whole: Range, met: str | None) -> Range:
     return whole._replace(high=met + "\0")  # the very next key in order
 
 
-def cut_page(scan: Scan, pairs: Iterable[tuple[str, str]] | Iterator[tuple[str, str]]) -> Page:
+def cut_page(scan: Scan, pairs: Iterable[tuple[str, str]]) -> Page:
     """Take from ordered pairs what fits into one page."""
-    items: list[tuple[str, str]] = []
-    size = 0
-    for pair in pairs:
-        if len(items) == scan.limit or size >= PAGE_BYTES:
-            return Page(items, pair[0])
-        items.append(pair)
-        size += text_bytes(pair[0]) + text_bytes(pair[1])
-    return Page(items, None)
+    page = PageInMaking(scan)
+    for key, value in pairs:
+        if not page.add(key, value):
+            return Page(page.items, key)
+    return Page(page.items, None)
+
+
+class PageInMaking:
+    """A page that is filled pair by pair."""
+
+    def __init__(self, scan: Scan) -> None:
+        self.items: list[tuple[str, str]] = []
+        self._limit: Final = scan.limit
+        self._size = 0
+
+    def add(self, key: str, value: str) -> bool:
+        """Add a pair, if it still fits.
+
+        :return: whether it did; if not, the page is complete, and this is the key that was met behind it.
+        """
+        if len(self.items) == self._limit or self._size >= PAGE_BYTES:
+            return False
+        self.items.append((key, value))
+        self._size += text_bytes(key) + text_bytes(value)
+        return True
 
 
 def text_bytes(text: str) -> int:

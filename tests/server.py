@@ -31,7 +31,9 @@ class Connection:
     def __init__(self, server: Server) -> None:
         self._server = server
         self.transport = StringTransportWithDisconnection()
-        self.protocol = server.factory.buildProtocol(None)
+        protocol = server.factory.buildProtocol(None)
+        assert isinstance(protocol, KvdProtocol)
+        self.protocol = protocol
         self.transport.protocol = self.protocol
         self.protocol.makeConnection(self.transport)
 

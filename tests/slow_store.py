@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from kvd.errors import Conflict
 from kvd.interfaces import Count, Later, Page, Reads, Scan
+from kvd.limits import Budget
 from kvd.stores.memory import MemorySnapshot, MemoryStore
-
-T = TypeVar("T")
 
 
 class SlowStore:
@@ -41,8 +40,9 @@ class SlowStore:
         self.silent = False
         self.asked = 0
 
-    def start(self) -> None:
-        """There is nothing to open."""
+    def start(self, budget: Budget) -> None:
+        """Count what is held."""
+        self.memory.start(budget)
 
     def stop(self) -> None:
         """There is nothing to close."""
@@ -51,16 +51,16 @@ class SlowStore:
         """The figures of the memory store behind it."""
         return self.memory.info()
 
-    def later(self, act: Callable[[], T]) -> Later[T]:
+    def later(self, act: Callable[[], Any]) -> Later[Any]:
         """Do something some time later; not at all if the answer is not wanted any more by then."""
         self.asked += 1
-        answer: Deferred[T] = Deferred()
+        answer: Deferred[Any] = Deferred()
         if not self.silent:
             call = self.clock.callLater(self.random.uniform(0, 0.05), self._answer, answer, act)
             answer._canceller = lambda _: call.cancel()
         return Later(answer)
 
-    def _answer(self, answer: Deferred[T], act: Callable[[], T]) -> None:
+    def _answer(self, answer: Deferred[Any], act: Callable[[], Any]) -> None:
         try:
             if self.failures:
                 raise self.failures.pop(0)
@@ -72,9 +72,13 @@ class SlowStore:
         else:
             answer.callback(done)
 
-    def snapshot(self) -> Later[SlowSnapshot]:
+    def growth(self, writes: Mapping[str, str | None]) -> int:
+        """That of the memory store behind it."""
+        return self.memory.growth(writes)
+
+    def snapshot(self, ended: Callable[[str], None]) -> Later[SlowSnapshot]:
         """A snapshot of the time at which the answer comes."""
-        return self.later(lambda: SlowSnapshot(self, self.memory.snapshot()))
+        return self.later(lambda: SlowSnapshot(self, self.memory.snapshot(ended)))
 
     def latest(self) -> SlowSnapshot:
         """A snapshot of the time of its first read."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from twisted.internet.task import Clock
 
+from kvd.stores.memory import pair_bytes
 from tests.server import Server, short
 from tests.slow_store import SlowStore
 
@@ -218,7 +219,13 @@ class Model(RuleBasedStateMachine):
     def teardown(self) -> None:
         for client in list(self.open):
             self.say(client, "ok", "ROLLBACK")
-        assert self.server.service.store.info() == {"keys": len(self.data), "old_values": 0}
+        info = self.server.service.store.info()
+        assert (info["keys"], info["old_values"], info["old_values_bytes"]) == (len(self.data), 0, 0)
+        for client in (1, 2, 3):
+            self.server.client(client).transport.loseConnection()
+        # Every byte that the budget still holds belongs to a pair.
+        pairs = sum(pair_bytes(key, value) for key, value in self.data.items())
+        assert self.server.service.shared.budget.used == pairs
 
 
 class SlowModel(Model):

@@ -569,7 +569,7 @@ def test_an_accepted_commit_happens_even_if_its_client_leaves(slow: SlowStore) -
 
 def test_a_transaction_does_not_expire_while_its_request_is_under_way(slow: SlowStore) -> None:
     server = Server(slow, slow.clock)
-    server.service.shared.store_wait = 300
+    server.service.shared.limits.store_wait = 300
     server.play("1 START -> ok")
     slow.silent = True
     server.client(1).protocol.dataReceived(b"GET a\n")

@@ -10,10 +10,16 @@ open snapshot can see.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from operator import attrgetter
+from sys import getsizeof
 from typing import Final
 
 from kvd.interfaces import Range
+from kvd.limits import Budget
+
+RECORD_BYTES: Final = 250
+"""What a record takes in memory beside the old value: itself, its places in two lists, and the key's entry."""
 
 
 class Record:
@@ -33,31 +39,48 @@ _version_of: Final = attrgetter("version")
 
 
 class Mark:
-    """The place of an open snapshot in the order of commits; a link in a chain from old to new."""
+    """The place of an open snapshot in the order of commits; a link in a chain from old to new.
 
-    __slots__ = ("newer", "older", "records", "version")
+    :param ended: is told why, if the store has to end the snapshot.
+    """
 
-    def __init__(self, version: int, older: Mark | None) -> None:
+    __slots__ = ("closed", "ended", "newer", "older", "records", "version")
+
+    def __init__(self, version: int, older: Mark | None, ended: Callable[[str], None]) -> None:
         self.version = version
+        self.ended = ended
+        self.closed = False
         self.older = older
         self.newer: Mark | None = None
         self.records: list[Record] = []
 
 
 class History:
-    """The records of all open snapshots."""
+    """The records of all open snapshots.
+
+    :ivar size: how many records are held.
+    :ivar bytes: the memory that they take, which the budget holds as well.
+    """
 
     def __init__(self) -> None:
+        self.budget = Budget(0)
         self.version = 0
+        self.oldest: Mark | None = None
         self.newest: Mark | None = None
-        self.size = 0  # how many records are held
+        self.size = 0
+        self.bytes = 0
         self._records: dict[str, list[Record]] = {}
 
-    def open(self) -> Mark:
-        """Begin to remember what commits replace from now on."""
-        mark = Mark(self.version, self.newest)
+    def open(self, ended: Callable[[str], None]) -> Mark:
+        """Begin to remember what commits replace from now on.
+
+        :param ended: is told why, if the store has to end the snapshot.
+        """
+        mark = Mark(self.version, self.newest, ended)
         if self.newest is not None:
             self.newest.newer = mark
+        else:
+            self.oldest = mark
         self.newest = mark
         return mark
 
@@ -66,9 +89,12 @@ class History:
 
         :return: the keys of which nothing is remembered any more.
         """
+        mark.closed = True
         older, newer = mark.older, mark.newer
         if older is not None:
             older.newer = newer
+        else:
+            self.oldest = newer
         if newer is not None:
             newer.older = older
         else:
@@ -78,7 +104,7 @@ class History:
             if older is not None and older.version >= record.since:
                 older.records.append(record)
                 continue
-            self.size -= 1
+            self._count(-1, record.old)
             records = self._records[record.key]
             del records[bisect_right(records, record.version, key=_version_of) - 1]
             if not records:
@@ -103,7 +129,13 @@ class History:
         record = Record(key, old, since, self.version, by)
         records.append(record)
         newest.records.append(record)
-        self.size += 1
+        self._count(1, old)
+
+    def _count(self, sign: int, old: str | None) -> None:
+        taken = sign * (RECORD_BYTES + getsizeof(old))
+        self.size += sign
+        self.bytes += taken
+        self.budget.used += taken
 
     def change_after(self, key: str, version: int) -> Record | None:
         """The first change of a key after a version; its ``old`` is the value at that version.

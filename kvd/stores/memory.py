@@ -6,21 +6,37 @@ a write is one dict store. What open snapshots still see of the past is in :mod:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from heapq import merge
-from typing import Any, Final
+from itertools import islice
+from sys import getsizeof
+from typing import Any, Final, TypeVar
 
 from sortedcontainers import SortedList
 
-from kvd.errors import BadArguments, Conflict
-from kvd.interfaces import Count, Page, Range, Reads, Scan
+from kvd.errors import BadArguments, Conflict, Unavailable
+from kvd.interfaces import Count, Page, Pieces, Range, Reads, Scan
+from kvd.limits import Budget
 from kvd.stores.history import History, Mark
-from kvd.transaction import cut_page
+from kvd.transaction import PageInMaking, cut_page
 from kvd.wire import shown
+
+PAIR_BYTES: Final = 100
+"""What a pair takes in memory beside its key and value: its places in the dict and in the list, and rounding."""
+
+LARGEST: Final = 5 * 1024 * 1024
+"""More bytes than any one pair can take: a string takes up to four bytes for each of its characters."""
+
+PIECE: Final = 500
+"""Keys that are looked at before others have their turn."""
+
+
+def _nobody(reason: str) -> None:
+    pass
 
 
 class MemoryStore:
-    """A :class:`kvd.interfaces.Store` that answers at once."""
+    """A :class:`kvd.interfaces.Store` that answers at once, or in pieces where much is asked for."""
 
     name: Final = "memory"
     promise: Final = "memory only: everything is forgotten on exit"
@@ -30,17 +46,19 @@ class MemoryStore:
         self.order = SortedList()  # the keys of values
         self.dead = SortedList()  # keys that are not in values but that an open snapshot sees
         self.history = History()
+        self.budget = Budget(0)
         self._latest = Latest(self)
 
-    def start(self) -> None:
-        """There is nothing to open."""
+    def start(self, budget: Budget) -> None:
+        """Count what is held from now on."""
+        self.budget = self.history.budget = budget
 
     def stop(self) -> None:
         """There is nothing to close."""
 
-    def snapshot(self) -> MemorySnapshot:
+    def snapshot(self, ended: Callable[[str], None] = _nobody) -> MemorySnapshot:
         """The state as it is now."""
-        return MemorySnapshot(self, self.history.open())
+        return MemorySnapshot(self, self.history.open(ended))
 
     def latest(self) -> Latest:
         """The current state, whenever it is asked."""
@@ -48,22 +66,61 @@ class MemoryStore:
 
     def info(self) -> dict[str, Any]:
         """How much there is."""
-        return {"keys": len(self.values), "old_values": self.history.size}
+        return {"keys": len(self.values), "old_values": self.history.size, "old_values_bytes": self.history.bytes}
+
+    def growth(self, writes: Mapping[str, str | None]) -> int:
+        """By how many bytes these writes would make the data grow."""
+        grown = 0
+        for key, value in writes.items():
+            old = self.values.get(key)
+            if old is not None:
+                grown -= pair_bytes(key, old)
+            if value is not None:
+                grown += pair_bytes(key, value)
+        return grown
 
     def apply(self, writes: Mapping[str, str | None], by: int) -> None:
-        """Make writes visible, all as one commit."""
-        values = self.values
+        """Make writes visible, all as one commit.
+
+        :raise OutOfMemory: there is no room for them; nothing was stored.
+        """
+        budget = self.budget
+        if budget.used + LARGEST * len(writes) > budget.limit:
+            self._check_room(writes)
         if self.history.newest is not None:
             self._remember(writes, by)
+        values = self.values
         for key, value in writes.items():
+            old = values.get(key)
             if value is not None:
-                before = len(values)
                 values[key] = value
-                if len(values) != before:
+                if old is None:
                     self.order.add(key)
-            elif key in values:
+                    budget.used += pair_bytes(key, value)
+                else:
+                    budget.used += getsizeof(value) - getsizeof(old)
+            elif old is not None:
                 del values[key]
                 self.order.remove(key)
+                budget.used -= pair_bytes(key, old)
+        if self.history.size:
+            self._let_go()
+
+    def _check_room(self, writes: Mapping[str, str | None]) -> None:
+        grown = self.growth(writes)
+        if grown > 0 and self.budget.used + grown > self.budget.limit:
+            raise self.budget.exceeded()
+
+    def _let_go(self) -> None:
+        """End the oldest snapshots if old values take too much memory."""
+        history, budget = self.history, self.budget
+        while history.size and (history.bytes > budget.limit // 4 or budget.used > budget.limit):
+            mark = history.oldest
+            if mark is None:
+                return
+            mark.ended(f"the old values that it and others could see took {history.bytes} bytes of memory, too much")
+            if history.oldest is mark:  # nobody who could give it up was told
+                self.forget(mark)
 
     def _remember(self, writes: Mapping[str, str | None], by: int) -> None:
         self.history.version += 1
@@ -102,6 +159,11 @@ class MemoryStore:
         return max(0, end - start)
 
 
+def pair_bytes(key: str, value: str) -> int:
+    """What a pair takes in memory."""
+    return getsizeof(key) + getsizeof(value) + PAIR_BYTES
+
+
 class Latest:
     """The current state of a memory store, as the snapshot of one plain command."""
 
@@ -112,8 +174,10 @@ class Latest:
         """The values as they are now."""
         return list(map(self._store.values.get, keys))
 
-    def scan(self, scan: Scan) -> Page:
+    def scan(self, scan: Scan) -> Page | Pieces[Page]:
         """A page of what is there now."""
+        if scan.limit > PIECE:
+            return self._store.snapshot().scan_and_close(scan)
         values = self._store.values
         keys = self._store.keys_between(scan.range, with_dead=False)
         return cut_page(scan, ((key, "" if scan.keys_only else values[key]) for key in keys))
@@ -140,7 +204,6 @@ class MemorySnapshot:
     def __init__(self, store: MemoryStore, mark: Mark) -> None:
         self._store = store
         self._mark = mark
-        self._closed = False
 
     def _value(self, key: str) -> str | None:
         change = self._store.history.change_after(key, self._mark.version)
@@ -150,24 +213,65 @@ class MemorySnapshot:
         """The values as they were."""
         return [self._value(key) for key in keys]
 
-    def scan(self, scan: Scan) -> Page:
+    def _walk(self, within: Range) -> Generator[list[tuple[str, str]], None, None]:
+        """The pairs of a range as they were, in order, a piece at a time. Commits may happen between the pieces."""
+        rest: Range | None = within
+        while rest is not None:
+            if self._mark.closed:
+                raise Unavailable("the snapshot that this read from was given up for want of memory; try again")
+            keys = list(islice(self._store.keys_between(rest, with_dead=True), PIECE))
+            rest = _behind(rest, keys[-1]) if len(keys) == PIECE else None
+            pairs = []
+            for key in keys:
+                value = self._value(key)
+                if value is not None:
+                    pairs.append((key, value))
+            yield pairs
+
+    def scan(self, scan: Scan) -> Page | Pieces[Page]:
         """A page of what was there."""
-        return cut_page(scan, self._pairs(scan))
+        return _at_once_or_in_pieces(self._scan(scan))
 
-    def _pairs(self, scan: Scan) -> Iterator[tuple[str, str]]:
+    def scan_and_close(self, scan: Scan) -> Page | Pieces[Page]:
+        """The same, for a snapshot that serves nothing else."""
+        return _at_once_or_in_pieces(self._scan_and_close(scan))
+
+    def _scan_and_close(self, scan: Scan) -> Generator[None, None, Page]:
+        try:
+            return (yield from self._scan(scan))
+        finally:
+            self.close()
+
+    def _scan(self, scan: Scan) -> Generator[None, None, Page]:
         without = frozenset(scan.without)
-        for key in self._store.keys_between(scan.range, with_dead=True):
-            value = self._value(key)
-            if value is not None and key not in without:
-                yield key, "" if scan.keys_only else value
+        page = PageInMaking(scan)
+        first = True
+        for pairs in self._walk(scan.range):
+            if not first:
+                yield None
+            first = False
+            for key, value in pairs:
+                if key not in without and not page.add(key, "" if scan.keys_only else value):
+                    return Page(page.items, key)
+        return Page(page.items, None)
 
-    def count(self, count: Count) -> int:
-        """The number of keys as it was: as it is now, without what was changed since."""
+    def count(self, count: Count) -> int | Pieces[int]:
+        """The number of keys as it was."""
+        return _at_once_or_in_pieces(self._count(count))
+
+    def _count(self, count: Count) -> Generator[None, None, int]:
         store = self._store
-        number = store.how_many_between(count.range)
-        for key in store.history.keys_after(self._mark, count.range):
-            number += (self._value(key) is not None) - (key in store.values)
-        return number - sum(self._value(key) is not None for key in count.without)
+        number = -sum(self._value(key) is not None for key in count.without)
+        if store.history.how_many_after(self._mark) <= PIECE:
+            # As it is now, without what was changed since.
+            number += store.how_many_between(count.range)
+            for key in store.history.keys_after(self._mark, count.range):
+                number += (self._value(key) is not None) - (key in store.values)
+            return number
+        for pairs in self._walk(count.range):
+            number += len(pairs)
+            yield None
+        return number
 
     def conflicts(self, reads: Reads, limit: int) -> list[tuple[str, int | None]]:
         """What was changed since, in the order in which it was read."""
@@ -206,9 +310,26 @@ class MemorySnapshot:
 
     def close(self) -> None:
         """Let the store forget what only this snapshot saw."""
-        if not self._closed:
-            self._closed = True
+        if not self._mark.closed:
             self._store.forget(self._mark)
+
+
+def _behind(within: Range, key: str) -> Range:
+    """What is left of a range when it has been gone through up to and including a key."""
+    return within._replace(high=key) if within.descending else within._replace(low=key + "\0")
+
+
+T = TypeVar("T")
+
+
+def _at_once_or_in_pieces(steps: Generator[None, None, T]) -> T | Pieces[T]:
+    """The answer, if it takes no pause to work it out; else the pieces to it."""
+    try:
+        next(steps)
+    except StopIteration as done:
+        answer: T = done.value
+        return answer
+    return Pieces(steps)
 
 
 def memory(argument: str) -> MemoryStore:

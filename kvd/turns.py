@@ -1,0 +1,48 @@
+"""Whose turn it is: what takes long waits here, so that new requests of others are answered in between."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+SLICE = 0.005
+"""Seconds that waiting turns take at most before the reactor looks for new requests; the last one may overrun it."""
+
+
+class TurnQueue:
+    """Turns that wait for each other, first come, first served.
+
+    :param clock: the reactor, or a Clock.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._turns: deque[Callable[[], object]] = deque()
+
+    def add(self, turn: Callable[[], object]) -> None:
+        """Have a turn taken behind all that wait already."""
+        self._turns.append(turn)
+        if len(self._turns) == 1:
+            self._clock.callLater(0, self._take)
+
+    def wait(self) -> Deferred[None]:
+        """A Deferred that fires when its turn has come."""
+        come: Deferred[None] = Deferred()
+        self.add(lambda: come.callback(None))
+        return come
+
+    def _take(self) -> None:
+        end = self._clock.seconds() + SLICE
+        for _ in range(len(self._turns)):  # those that come meanwhile wait for the next slice
+            turn = self._turns[0]
+            try:
+                turn()
+            finally:
+                self._turns.popleft()
+            if self._clock.seconds() > end:
+                break
+        if self._turns:
+            self._clock.callLater(0, self._take)
