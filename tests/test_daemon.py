@@ -85,12 +85,6 @@ def launch(tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.fixture
-def daemon(launch: Start) -> Daemon:
-    """A daemon in the foreground, as most tests want it."""
-    return launch("--port", "0").started()
-
-
-@pytest.fixture
 def listener() -> Iterator[socket.socket]:
     """A socket that listens on a port of its own."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
