@@ -15,8 +15,8 @@ from twisted.logger import Logger
 
 import kvd
 from kvd.interfaces import Store
-from kvd.listen import transport_name
 from kvd.limits import SPARE, Limits
+from kvd.listen import transport_name
 from kvd.protocol import CONNECTION_BYTES, KvdProtocol
 from kvd.session import Session, Shared
 from kvd.turns import TurnQueue
@@ -143,6 +143,7 @@ class StoreService(Service):
                 "version": kvd.__version__,
                 "python": platform.python_version(),
                 "twisted": twisted.__version__,
+                "reactor": type(self.clock).__name__,
                 "transport": transport_name(self.clock),
                 "pid": os.getpid(),
                 "uptime": round(self.clock.seconds() - self._begun, 3),
