@@ -11,6 +11,7 @@ A reply is one line of ASCII JSON that ends in ``\\n``, as ``docs/protocol.md`` 
 from __future__ import annotations
 
 import json
+import re
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any, Final, NoReturn
 
@@ -24,6 +25,11 @@ MAX_LINE: Final = 6 * 1024 * 1024 + 8 * 1024
 
 MAX_REPLY: Final = 16 * 1024 * 1024
 """Bytes of a reply."""
+
+MAX_WORDS: Final = 10_000
+"""Arguments of a request: so many are answered in a few milliseconds."""
+
+_LONG: Final = 64 * 1024
 
 _HTTP_ENDS: Final = (" HTTP/1.1", " HTTP/1.0")
 _HTTP_STARTS: Final = ("POST ", "Host:")
@@ -96,6 +102,7 @@ def parse(line: str) -> tuple[str, list[Word]] | None:
     :param line: one line without its end.
     :return: the command's name in capitals, and its arguments; None for a blank line.
     :raise BadRequest: if the line is no proper JSON array though it begins with ``[``, or speaks HTTP.
+    :raise TooLarge: if there are more than ``MAX_WORDS`` arguments.
     """
     if speaks_http(line):
         raise http()
@@ -113,11 +120,22 @@ def parse(line: str) -> tuple[str, list[Word]] | None:
         return name, [key] if key else []
     if name == "PING":
         return name, [rest] if space else []
+    if len(rest) > _LONG:
+        rest = re.sub(" +", " ", rest)
+        if rest.count(" ") > MAX_WORDS:
+            raise too_many_words()
     words: list[Word] = []
     words += rest.split(" ")
     if "" in words:
         words = [word for word in words if word]
+    if len(words) > MAX_WORDS:
+        raise too_many_words()
     return name, words
+
+
+def too_many_words() -> TooLarge:
+    """The error for a request with too many arguments."""
+    return TooLarge(f"the request has more than {MAX_WORDS} arguments; send several requests")
 
 
 def _capitals(name: str) -> str:
@@ -137,30 +155,55 @@ def _no_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is no JSON")
 
 
-_decoder: Final = json.JSONDecoder(parse_int=_integer, parse_constant=_no_constant)
+_decode: Final = json.JSONDecoder(parse_int=_integer, parse_constant=_no_constant).raw_decode
+_blank: Final = re.compile(r"[ \t\r]*").match
+
+
+def _behind_blanks(line: str, place: int) -> int:
+    found = _blank(line, place)
+    return found.end() if found is not None else place
 
 
 def _parse_json(line: str) -> tuple[str, list[Word]]:
-    try:
-        words = _decoder.decode(line)
-    except RecursionError:
-        raise BadRequest("the array is nested far too deep; a request is one flat array of strings") from None
-    except ValueError as error:
-        raise BadRequest(f"the line begins with [ but is no JSON array: {error}") from None
-    if not words:
+    """Take a JSON array apart, element by element: a whole line could be a million of them, or nested as deep."""
+    words: list[Word] = []
+    place = _behind_blanks(line, line.index("[") + 1)
+    if line[place : place + 1] == "]":
         raise BadRequest('the array is empty; put the command\'s name first, as in ["GET", "key"]')
-    for number, word in enumerate(words):
-        if word is not None and type(word) is not str and type(word) is not int:
-            raise BadRequest(
-                f"element {number} of the array is {json.dumps(word)[:40]}; "
-                "elements are strings (or whole numbers, or null for CAS)"
-            )
-        if type(word) is str and not word.isascii() and _has_surrogate(word):
-            raise BadRequest(f"element {number} of the array holds half of a surrogate pair, which is no text")
+    while True:
+        word, place = _element(line, place, len(words))
+        words.append(word)
+        if len(words) > MAX_WORDS + 1:
+            raise too_many_words()
+        place = _behind_blanks(line, place)
+        separator = line[place : place + 1]
+        place = _behind_blanks(line, place + 1)
+        if separator == "]" and place == len(line):
+            break
+        if separator != ",":
+            raise BadRequest(f"the line begins with [ but is no JSON array: see character {place}")
     name = words.pop(0)
-    if type(name) is not str:
+    if not isinstance(name, str):
         raise BadRequest('the array must begin with the command\'s name, as in ["GET", "key"]')
     return _capitals(name), words
+
+
+def _element(line: str, place: int, number: int) -> tuple[Word, int]:
+    if line[place : place + 1] in ("[", "{"):
+        raise BadRequest(f"element {number} of the array is nested; elements are strings")
+    try:
+        word, end = _decode(line, place)
+    except ValueError as error:
+        raise BadRequest(f"the line begins with [ but is no JSON array: {error}") from None
+    if isinstance(word, str):
+        if not word.isascii() and _has_surrogate(word):
+            raise BadRequest(f"element {number} of the array holds half of a surrogate pair, which is no text")
+    elif word is not None and type(word) is not int:
+        raise BadRequest(
+            f"element {number} of the array is {json.dumps(word)}; "
+            "elements are strings (or whole numbers, or null for CAS)"
+        )
+    return word, end
 
 
 def _has_surrogate(text: str) -> bool:

@@ -280,6 +280,19 @@ def test_a_reply_over_its_limit_is_not_sent(client: Connection) -> None:
     assert code(client.exchange("PING {}\n".format("é" * (3 * MIB)).encode())) == "TOO_LARGE"
 
 
+@pytest.mark.parametrize("form", ["plain", "json", "spaced"])
+def test_a_request_has_at_most_10000_arguments(client: Connection, form: str) -> None:
+    def mget(number: int) -> bytes:
+        if form == "json":
+            return json.dumps(["MGET", *["k"] * number]).encode() + b"\n"
+        return b"MGET" + (b" k" if form == "plain" else b"         k") * number + b"\n"
+
+    assert client.exchange(mget(10_000)) == result([None] * 10_000)
+    reply = client.exchange(mget(10_001))
+    assert code(reply) == "TOO_LARGE"
+    assert b"10000" in reply
+
+
 def test_names_of_savepoints_have_1_to_64_bytes(client: Connection) -> None:
     assert client.exchange(b"START\nSAVEPOINT " + b"s" * 64 + b"\n") == OK + OK
     assert code(client.exchange(b"SAVEPOINT " + b"s" * 65 + b"\n")) == "TOO_LARGE"
