@@ -23,18 +23,24 @@ MODULES = {
 SERVER = [
     "kvd.errors",
     "kvd.wire",
+    "kvd.limits",
     "kvd.interfaces",
     "kvd.arguments",
     "kvd.transaction",
     "kvd.stores.history",
     "kvd.stores.memory",
     "kvd.session",
+    "kvd.handlers",
     "kvd.commands",
+    "kvd.turns",
     "kvd.protocol",
     "kvd.service",
+    "kvd.transport",
+    "kvd.listen",
+    "kvd.ports",
     "kvd.tap",
 ]
-CORE = SERVER[: SERVER.index("kvd.protocol")]
+CORE = SERVER[: SERVER.index("kvd.turns")]
 SHARED = {"kvd", "kvd.errors", "kvd.wire", "kvd.interfaces"}
 CLIENTS = ["kvd.client", "kvd.blocking", "kvd.cli.main", "kvd.cli.run"]
 
