@@ -183,20 +183,18 @@ class Graph:
 
     def _shortest(self, parts: list[list[int]], first: int, rest: int) -> list[int] | None:
         """The shortest cycle found that begins with an edge of one kind and goes on with others."""
+        found = [_Part(part, self.transactions) for part in parts]
         begins = [
-            (number, after)
-            for part in parts
-            for members in [set(part)]
-            for number in part
+            (number, after, part)
+            for part in found
+            for number in sorted(part.members)
             for after, kinds in self._edges[number].items()
-            if kinds & first and after in members
+            if kinds & first and after in part.members
         ]
-        places = {number: place for place, part in enumerate(parts) for number in part}
-        rooms = [_Part(part, self.transactions) for part in parts]
-        for depth in (1, 2, 3, len(places)):
+        for depth in (1, 2, 3, len(self.transactions)):
             left = _SEARCH_LIMIT
-            for number, after in begins:
-                path, looked_at = self._path(after, number, rest, rooms[places[number]], depth)
+            for number, after, part in begins:
+                path, looked_at = self._path(after, number, rest, part, depth)
                 if path is not None:
                     return path
                 left -= looked_at

@@ -248,10 +248,9 @@ class Predicates:
                 graph.add(earlier, reader, WR, Because("wr-prefix-count", text, after, number))
                 if number < after:
                     graph.add(reader, earlier, RW, Because("rw-prefix-count", text, number, inserters[place - 1][0]))
+            # Two, for the first may be the reader itself.
             for before, later in inserters[place : place + 2]:
-                if later != reader:
-                    graph.add(reader, later, RW, Because("rw-prefix-count", text, number, before))
-                    break
+                graph.add(reader, later, RW, Because("rw-prefix-count", text, number, before))
 
 
 def _end(transaction: Transaction) -> float:

@@ -163,6 +163,12 @@ def test_what_began_at_the_very_instant_at_which_another_ended_has_no_order_to_i
     assert check(history(tx("ax1", at=(0, 1)), tx("rx", at=(1, 2)))).violations == []
 
 
+def test_a_cycle_has_no_step_between_two_that_touched_at_one_instant() -> None:
+    # 2 was sent when 0 was answered; only 1, which was answered before, must have come before it.
+    found = check(history(tx("ax1", at=(0, 5)), tx("ax2 rx12", at=(0, 4)), tx("rx", at=(5, 6))))
+    assert [each.transactions for each in found.violations] == [(2, 0, 1)]
+
+
 def test_a_read_only_transaction_stands_where_its_start_was_answered() -> None:
     # The write came behind the START, so it may be missed, and must not be seen.
     write = tx("ax1", at=(10, 20))
@@ -173,8 +179,9 @@ def test_a_read_only_transaction_stands_where_its_start_was_answered() -> None:
 def test_a_writer_must_not_see_what_was_sent_behind_its_start_either() -> None:
     late = tx("rx1 ay1", at=(0, 50), started=5)
     assert set(check(history(late, tx("ax1", at=(10, 20)))).times) == {"late-snapshot"}
-    in_time = tx("rx1 ay1", at=(0, 50), started=15)
-    assert check(history(in_time, tx("ax1", at=(10, 20)))).violations == []
+    for started in (10, 15):
+        in_time = tx("rx1 ay1", at=(0, 50), started=started)
+        assert check(history(in_time, tx("ax1", at=(10, 20)))).violations == []
 
 
 def test_appends_that_no_read_shows_come_behind_those_that_one_shows() -> None:

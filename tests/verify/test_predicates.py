@@ -122,6 +122,11 @@ def test_an_insertion_of_unknown_outcome_that_was_seen_counts_as_committed() -> 
     assert found(unknown, did("=")) == set()
 
 
+def test_an_insertion_of_unknown_outcome_may_have_come_late() -> None:
+    inserted, deleted = did("+a", outcome=UNKNOWN, at=(0, 1)), did("=a", "-a", "+b", at=(3, 12))
+    assert found(inserted, deleted, did("=", at=(2, 4))) == set()
+
+
 def test_a_count_that_is_too_old_shows_by_real_time() -> None:
     assert found(did("0", "+a", at=(0, 1)), did("0", at=(2, 3))) == {"G-single-realtime"}
     assert found(did("0", "+a", at=(2, 3)), did("1", at=(0, 1))) == {"G1c-realtime"}

@@ -38,6 +38,14 @@ RIGHT = {
     "counting": [incr(1), incr(3, 2), get("3"), incr(-7, -10), get("-7"), delete(), incr(1)],
     "counting what is no number": [put("a"), incr(None), get("a"), put(""), incr(None), put("1.5"), incr(None)],
     "counting past the end": [put(str(2**63 - 1)), incr(None), incr(2**63 - 2, -1), put(str(2**63)), incr(None, -1)],
+    "counting past the other end": [
+        put(str(-(2**63))),
+        incr(None, -1),
+        incr(-(2**63) + 1),
+        incr(-(2**63), -1),
+        put(str(-(2**63) - 1)),
+        incr(None),
+    ],
     "compare and set": [
         cas(None, "a", True),
         cas("b", "c", False),
