@@ -32,15 +32,15 @@ SERVER = [
     "kvd.session",
     "kvd.handlers",
     "kvd.commands",
+    "kvd.transport",
+    "kvd.listen",
     "kvd.turns",
     "kvd.protocol",
     "kvd.service",
-    "kvd.transport",
-    "kvd.listen",
     "kvd.ports",
     "kvd.tap",
 ]
-CORE = SERVER[: SERVER.index("kvd.turns")]
+CORE = SERVER[: SERVER.index("kvd.transport")]
 SHARED = {"kvd", "kvd.errors", "kvd.wire", "kvd.interfaces"}
 CLIENTS = ["kvd.client", "kvd.blocking", "kvd.cli.main", "kvd.cli.run"]
 
