@@ -55,11 +55,23 @@ class Limits:
 
 
 class Budget:
-    """The account of memory. Whoever holds bytes for clients adds them to ``used``, and takes them off again."""
+    """The account of memory. Whoever holds bytes for clients adds them to ``used``, and takes them off again.
+
+    :ivar buffers: how many of the used bytes are input and output of connections.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit or NO_LIMIT
         self.used = 0
+        self.buffers = 0
+
+    def strained(self) -> bool:
+        """Whether the largest of transactions and buffers has to go.
+
+        Buffers may take a quarter of all memory, so that clients that only fill buffers can't keep others from
+        storing something.
+        """
+        return self.used > self.limit + SPARE or self.buffers > self.limit // 4 + SPARE
 
     def exceeded(self) -> OutOfMemory:
         """The error for what would grow, at the limit."""

@@ -21,16 +21,12 @@ from zope.interface import implementer
 
 from kvd.commands import turn
 from kvd.errors import Busy
-from kvd.limits import SPARE
 from kvd.session import Session, Steps, TimedOut
 from kvd.wire import HEAD, MAX_LINE, Refused, cut_lines, error, line_too_large
 
 if TYPE_CHECKING:
     from kvd.service import StoreService
 
-
-CONNECTION_BYTES = 10 * 1024
-"""What a connection takes in memory while it does nothing."""
 
 LINE_BYTES = 80
 """What a waiting line takes in memory beside its text."""
@@ -70,13 +66,12 @@ class KvdProtocol(LineReceiver):
         self._slow = False  # its last turn took long, so its next one waits behind others
         self._line_since: float | None = None  # since when a line is awaited, or its end
         self._active = 0.0  # when it last sent something
-        self.held = 0  # bytes of memory that the server's budget holds for this connection
+        self.held = 0  # bytes of memory that the server's budget holds for this connection's buffers
 
     def connectionMade(self) -> None:
         """A client has come."""
         self._line_since = self._active = self._service.clock.seconds()
         self.session = self._service.open_session(self)
-        self._hold(CONNECTION_BYTES)
         self.transport.registerProducer(self, True)
 
     # Lines in. LineReceiver's own cutting takes time quadratic in the length of a batch.
@@ -97,7 +92,7 @@ class KvdProtocol(LineReceiver):
         else:
             self._turn()
         if self._lines:
-            self._hold(CONNECTION_BYTES + len(data) + LINE_BYTES * len(self._lines))
+            self._hold(len(data) + LINE_BYTES * len(self._lines))
 
     def _whole_lines(self, data: bytes, end: int) -> list[str | Refused]:
         """The lines that ``data[:end]`` completes; the rest waits for its end."""
@@ -124,7 +119,7 @@ class KvdProtocol(LineReceiver):
         else:
             self._partial += data[end : end + HEAD]
             del self._partial[HEAD:]
-        self._hold(CONNECTION_BYTES + len(self._partial))
+        self._hold(len(self._partial))
         return lines
 
     # Replies out.
@@ -171,7 +166,7 @@ class KvdProtocol(LineReceiver):
         if wanted != self._reading:
             self._reading = wanted
             if wanted:
-                self._hold(CONNECTION_BYTES + len(self._partial))
+                self._hold(len(self._partial))
                 if self._partial:  # its end could not come while we did not read
                     self._line_since = self._service.clock.seconds()
                 self.transport.resumeProducing()
@@ -181,12 +176,13 @@ class KvdProtocol(LineReceiver):
     # Limits.
 
     def _hold(self, number: int) -> None:
-        """Let the server's budget hold so many bytes for this connection."""
+        """Let the server's budget hold so many bytes for the buffers of this connection."""
         budget = self.session.shared.budget
-        budget.used += number - self.held
-        grown = number > self.held
+        grown = number - self.held
+        budget.used += grown
+        budget.buffers += grown
         self.held = number
-        if grown and budget.used > budget.limit + SPARE:
+        if grown > 0 and budget.strained():
             self.session.shared.relieve()
 
     def overdue(self, now: float) -> str | None:

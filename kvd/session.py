@@ -25,7 +25,7 @@ from kvd.errors import (
     Unavailable,
 )
 from kvd.interfaces import Later, Pieces, Scan, Snapshot, Store, Wanted
-from kvd.limits import SPARE, Budget, Limits
+from kvd.limits import Budget, Limits
 from kvd.transaction import Transaction
 
 Steps = Generator[Later[Any] | None, Any, str]
@@ -145,7 +145,7 @@ class Session:
         if txn.bytes > limits.transaction_bytes > 0:
             raise TooLarge(f"the transaction takes {txn.bytes} bytes; at most {limits.transaction_bytes} are allowed")
         if budget.used > budget.limit:
-            if budget.used > budget.limit + SPARE:
+            if budget.strained():
                 shared.relieve()
             if txn.expired is not None:
                 raise expired(txn)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kvd.interfaces import Range, Scan
+from kvd.interfaces import Page, Range, Scan
 from kvd.stores.memory import MemorySnapshot, MemoryStore
 from kvd.transaction import Transaction
 
@@ -58,8 +58,9 @@ def test_snapshots_see_their_past_and_nothing_is_held_that_no_one_sees(actions: 
         for snapshot, instant in opened:
             state = states[instant]
             assert snapshot.read(list("abc")) == [state.get(key) for key in "abc"]
-            assert snapshot.scan(Scan(EVERYTHING, 10)).items == sorted(state.items())
-            assert snapshot.scan(Scan(EVERYTHING._replace(descending=True), 10)).items == sorted(state.items())[::-1]
+            assert snapshot.scan(Scan(EVERYTHING, 10)) == Page(sorted(state.items()), None)
+            backwards = snapshot.scan(Scan(EVERYTHING._replace(descending=True), 10))
+            assert backwards == Page(sorted(state.items(), reverse=True), None)
             changed = {each["changed"] for each in log[instant + 1 :]}
             assert {key for key, _ in snapshot.conflicts([EVERYTHING], 10)} == changed
             assert {key for key, _ in snapshot.conflicts(list("abc"), 10)} == changed
