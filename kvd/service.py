@@ -15,11 +15,14 @@ from twisted.logger import Logger
 
 import kvd
 from kvd.interfaces import Store
-from kvd.limits import SPARE, Limits
+from kvd.limits import Limits
 from kvd.listen import transport_name
-from kvd.protocol import CONNECTION_BYTES, KvdProtocol
+from kvd.protocol import KvdProtocol
 from kvd.session import Session, Shared
 from kvd.turns import TurnQueue
+
+CONNECTION_BYTES = 10 * 1024
+"""What a connection takes in memory while it does nothing."""
 
 STOP_LIMIT = 5.0
 """Seconds that clients have, when the server stops, to read what was sent to them."""
@@ -88,11 +91,13 @@ class StoreService(Service):
         """A session for a new connection."""
         self._accepted += 1
         self._connections[self._accepted] = protocol
+        self.shared.budget.used += CONNECTION_BYTES
         return Session(self._accepted, self.shared)
 
     def close_session(self, protocol: KvdProtocol) -> None:
         """A connection is gone."""
         del self._connections[protocol.session.id]
+        self.shared.budget.used -= CONNECTION_BYTES
         if self._all_gone is not None and not self._connections:
             self._all_gone.callback(None)
 
@@ -120,14 +125,12 @@ class StoreService(Service):
     def _relieve(self) -> None:
         """End what holds most memory, among transactions and buffers, until there is no lack of it."""
         budget = self.shared.budget
-        while budget.used > budget.limit + SPARE and self._connections:
+        while budget.strained() and self._connections:
             protocol = max(self._connections.values(), key=_held)
             txn = protocol.session.transaction
             if txn is not None and txn.held > protocol.held:
-                protocol.session.end_transaction(
-                    f"what it had read and written took {txn.held} bytes of memory, too much"
-                )
-            elif protocol.held > CONNECTION_BYTES:
+                protocol.session.end_transaction(f"its reads and writes took {txn.held} bytes of memory, too much")
+            elif protocol.held:
                 self._drop(protocol, f"its buffers took {protocol.held} bytes of memory, too much")
             else:
                 return

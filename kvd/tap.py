@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import sys
 from typing import Any, ClassVar
 
 from twisted.application.service import MultiService
-from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
 from twisted.python import usage
 
 import kvd
 from kvd.errors import KvdError
 from kvd.interfaces import Store
+from kvd.listen import install_reactor, server_endpoint, transport_name
+from kvd.options import LIMITS, limits_from
+from kvd.options import port as port_number
 from kvd.ports import CannotStart, Port
 from kvd.protocol import KvdFactory
 from kvd.service import StoreService
@@ -24,16 +27,6 @@ log = Logger()
 DEFAULT_PORT = 8765
 
 
-def _port_number(value: str) -> int:
-    number = int(value) if value.isascii() and value.isdigit() else -1
-    if not 0 <= number <= 65535:
-        raise ValueError(f"a port is a number between 0 and 65535, and {value!r} is none")
-    return number
-
-
-_port_number.coerceDoc = "Must be a number between 0 and 65535 (0: any free port)."  # type: ignore[attr-defined]
-
-
 class Options(usage.Options):
     """The options of ``twistd kvd``."""
 
@@ -41,13 +34,15 @@ class Options(usage.Options):
     longdesc = (
         "A daemon that keeps text keys and values and gives its clients interactive, strictly "
         "serializable transactions, over a line protocol that can be typed into telnet. "
+        "In options that limit something, 0 means: no limit. "
         "Options of twistd itself, as -n (stay in the foreground), --pidfile and --logfile, stand before "
         "the word kvd."
     )
     optParameters: ClassVar = [
-        ["port", "p", None, f"TCP port to listen on. [default: {DEFAULT_PORT}]", _port_number],
+        ["port", "p", None, f"TCP port to listen on. [default: {DEFAULT_PORT}]", port_number],
         ["interface", "i", "127.0.0.1", "Address that --port listens on."],
         ["store", "s", "memory", "Where the data is, NAME or NAME:ARGUMENT; the stores are listed below."],
+        *LIMITS,
     ]
     optFlags: ClassVar = [
         ["open", None, "Allow listening on addresses that other machines can reach: anyone there may read and write."],
@@ -76,7 +71,8 @@ class Options(usage.Options):
             raise SystemExit(f"twistd kvd: {error} (twistd kvd --help tells more)") from None
 
     def postOptions(self) -> None:
-        """Check what stands in the options, as far as that opens nothing."""
+        """Check what stands in the options, as far as that opens nothing; and choose the reactor, before it is used."""
+        install_reactor()
         self.endpoints: list[str] = list(self["listen"])
         if self["port"] is not None or not self.endpoints:
             port = DEFAULT_PORT if self["port"] is None else self["port"]
@@ -128,12 +124,21 @@ class Daemon(MultiService):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         super().startService()
         log.info(
-            "kvd {version} listens on {ports}; store {store} ({promise})",
+            "kvd {version} listens on {ports}; store {store} ({promise}); transport {transport}",
             version=kvd.__version__,
             ports=", ".join(map(str, self._ports)),
             store=self._store.store.name,
             promise=self._store.store.promise,
+            transport=transport_name(self._store.clock),
         )
+
+
+def allow_open_files(clients: int) -> None:
+    """Raise the soft limit on open files, as far as it goes, so that each client can have its own."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = clients + 100 if clients else hard
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
 
 
 def makeService(options: Options, reactor: Any = None) -> Daemon:
@@ -143,12 +148,14 @@ def makeService(options: Options, reactor: Any = None) -> Daemon:
     """
     if reactor is None:
         from twisted.internet import reactor
-    store = StoreService(options.made_store, reactor)
+    limits = limits_from(options)
+    allow_open_files(limits.clients)
+    store = StoreService(options.made_store, reactor, limits)
     factory = KvdFactory(store)
     ports = []
     for name in options.endpoints:
         try:
-            endpoint = serverFromString(reactor, name)
+            endpoint = server_endpoint(reactor, name)
         except Exception as error:  # a plugin for an endpoint may raise anything
             raise SystemExit(f"twistd kvd: {name!r} is no endpoint to listen on: {error}") from None
         ports.append(Port(name, endpoint, factory, bool(options["open"])))
