@@ -161,13 +161,16 @@ class _Search:
                         return
                     ways.append(way)
         yield from ways
+        alike = set()
         for index, command in enumerate(self.unknown):
             if command.begin > first_end:
                 break
             before = self.unknown_before[index]
             if not unknown >> index & 1 and (before < low or placed >> (before - low) & 1):
                 _, value = apply(state, command, answered=False)
-                if value != state:
+                same = (command.verb, str(command.argument))  # of two that are the same the earlier one will do
+                if value != state and same not in alike:
+                    alike.add(same)
                     yield Configuration(low, placed, unknown | 1 << index, value), command
 
 
@@ -178,20 +181,26 @@ def _linearize(commands: list[Command]) -> list[Command] | None:
     """
     search = _Search(commands)
     start = Configuration(0, 0, 0, None)
-    tried = {start}
+    # Which unanswered commands had been placed when these answered ones had been, and led to this value.
+    # If one way there led nowhere, then nor does one that has used up the same unanswered ones and more.
+    tried: dict[tuple[int, int, str | None], list[int]] = defaultdict(list)
+    tries = 0
     order: list[Command] = []
     stack = [search.following(start)]
     if not search.answered:
         return order
     while stack:
         for configuration, command in stack[-1]:
-            if configuration not in tried:
+            low, placed, unknown, state = configuration
+            used = tried[low, placed, state]
+            if not any(each & unknown == each for each in used):
                 order.append(command)
                 if configuration.low == len(search.answered):
                     return order
-                if len(tried) == CONFIGURATIONS:
+                tries += 1
+                if tries == CONFIGURATIONS:
                     raise Undecided
-                tried.add(configuration)
+                used.append(unknown)
                 stack.append(search.following(configuration))
                 break
         else:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from kvd.verify import registers
-from kvd.verify.check import check
+from kvd.verify.check import Verdict, check
 from kvd.verify.history import COMMITTED, ROLLED_BACK, UNKNOWN, Operation, Transaction
 from tests.verify.histories import history, in_turn, tx
+from tests.verify.simulator import Simulation
 
 
 def put(value: str, key: str = "k", **about: Any) -> Transaction:
@@ -171,6 +172,18 @@ def test_a_search_that_takes_too_long_is_given_up_and_said_so(monkeypatch: pytes
     found = check(many)
     assert found.violations == []
     assert found.undecided == ["k"]
+
+
+def test_a_search_does_not_get_lost_among_many_unknown_outcomes() -> None:
+    assert check(Simulation(15180846, kinds=("plain",), unknown=0.3).run(67, 9)).undecided == []
+    unknown = [put(str(number), outcome=UNKNOWN, at=(number, number + 1)) for number in range(12)]
+    counted = [incr(None, outcome=UNKNOWN, at=(number, number + 1)) for number in range(12)]
+    reads = [get("3", at=(20, 21)), get("5", at=(22, 23)), get("7", at=(24, 25))]
+    assert check(history(*unknown, *counted, *reads)) == Verdict(
+        [], {}, [], {"committed": 3, "rolled back": 0, "unknown": 24}
+    )
+    verdict = check(history(*counted, get("7", at=(20, 21)), get("6", at=(22, 23))))
+    assert (verdict.times, verdict.undecided) == ({"linearizability": 1}, [])
 
 
 def test_transactions_are_none_of_this_checks_business() -> None:
