@@ -14,6 +14,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 import kvd
+from kvd import commands
 from kvd.interfaces import Store
 from kvd.limits import Limits
 from kvd.listen import transport_name
@@ -147,6 +148,7 @@ class StoreService(Service):
                 "python": platform.python_version(),
                 "twisted": twisted.__version__,
                 "reactor": type(self.clock).__name__,
+                "compiled": not commands.__file__.endswith(".py"),
                 "transport": transport_name(self.clock),
                 "pid": os.getpid(),
                 "uptime": round(self.clock.seconds() - self._begun, 3),

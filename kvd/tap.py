@@ -20,7 +20,7 @@ from kvd.options import port as port_number
 from kvd.ports import CannotStart, Port
 from kvd.protocol import KvdFactory
 from kvd.service import StoreService
-from kvd.stores import known_stores
+from kvd.stores.plugin import known_stores
 
 log = Logger()
 

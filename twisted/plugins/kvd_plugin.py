@@ -2,7 +2,7 @@
 
 from twisted.application.service import ServiceMaker
 
-from kvd.stores import StorePlugin
+from kvd.stores.plugin import StorePlugin
 
 kvd = ServiceMaker(
     "kvd",
