@@ -23,6 +23,7 @@ class Options(usage.Options):
             "Send commands, from here or from standard input, and print the replies.",
         ],
         ["shell", None, lambda: _options("shell"), "A prompt for commands, with history and completion."],
+        ["bench", None, lambda: _options("bench"), "How many requests a second a server answers, and how fast."],
     ]
 
     def opt_version(self) -> None:
