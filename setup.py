@@ -9,6 +9,7 @@ from setuptools import setup
 
 CORE = [
     "kvd/arguments.py",
+    "kvd/command.py",
     "kvd/commands.py",
     "kvd/handlers.py",
     "kvd/session.py",

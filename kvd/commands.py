@@ -8,57 +8,15 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, Final
 
 from kvd import arguments, handlers, wire
+from kvd.command import Command
 from kvd.errors import BadRequest, Internal, KvdError, ReadOnly, UnknownCommand
-from kvd.handlers import Writes
 from kvd.session import Reply, Session, Steps, aborted, expired, no_transaction
 from kvd.transaction import Transaction
-from kvd.wire import Refused, Word, shown
-
-
-class Command:
-    """One row of the command table.
-
-    :param reads: names what a data command reads; None: nothing.
-    :param apply: makes the reply and the writes of a data command.
-    :param run: does what another command does.
-    :param check: makes the arguments out of the words; see :mod:`kvd.arguments`.
-    :param needs_transaction: it has no meaning outside one.
-    :param writes: READONLY refuses it.
-    :param when_doomed: it works in a transaction that met an error.
-    :param when_expired: it works in a transaction that the server ended.
-    """
-
-    def __init__(
-        self,
-        usage: str,
-        help: str,
-        check: Callable[[str, list[Word]], Any],
-        *,
-        name: str = "",
-        reads: Callable[[Any], Any] | None = None,
-        apply: Callable[[Any, Any], tuple[str, Writes]] | None = None,
-        run: Callable[[Session, Any], Reply] | None = None,
-        needs_transaction: bool = False,
-        writes: bool = False,
-        when_doomed: bool = False,
-        when_expired: bool = False,
-    ) -> None:
-        self.name: Final = name or usage.split(" ")[0]
-        self.usage: Final = usage
-        self.help: Final = help
-        self.check: Final = check
-        self.reads: Final = reads
-        self.apply: Final[Any] = apply
-        self.run: Final = run
-        self.needs_transaction: Final = needs_transaction
-        self.writes: Final = writes
-        self.when_doomed: Final = when_doomed
-        self.when_expired: Final = when_expired
+from kvd.wire import Refused, shown
 
 
 def help(session: Session, name: str | None) -> Reply:
@@ -154,6 +112,8 @@ ROWS: Final = [
 # fmt: on
 
 COMMANDS: Final = {row.name: row for row in ROWS}
+for number, row in enumerate(ROWS):
+    row.number = number
 
 
 def unknown(name: str) -> UnknownCommand:
@@ -185,10 +145,9 @@ def answer(session: Session, line: str) -> Reply:
     """
     command: Command | None = None
     try:
-        request = wire.parse(line)
-        if request is None:
+        if not line.strip(" "):
             return ""
-        name, words = request
+        name, words = wire.parse(line)
         txn = session.transaction
         command = COMMANDS.get(name)
         if command is None:
@@ -199,8 +158,7 @@ def answer(session: Session, line: str) -> Reply:
             gate(command, txn)
         elif command.needs_transaction:
             raise no_transaction()
-        calls = session.shared.calls
-        calls[name] = calls.get(name, 0) + 1
+        session.shared.calls[command.number] += 1
         args = command.check(command.usage, words)
         reply = session.execute(command, args) if command.run is None else command.run(session, args)
         return reply if isinstance(reply, str) else _finish(session, command, reply)

@@ -10,12 +10,11 @@ from typing import Any
 
 from kvd import wire
 from kvd.arguments import MAX_INTEGER, MIN_INTEGER, Swap, integer_in
+from kvd.command import Writes
 from kvd.errors import BadArguments, NotANumber
 from kvd.interfaces import Count, Page, Range, Scan
 from kvd.session import Reply, Session
 from kvd.wire import shown
-
-Writes = dict[str, str | None] | None
 
 # Data commands: what to answer and what to write, from the arguments and what was read.
 

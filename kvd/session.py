@@ -9,9 +9,10 @@ brought, and returns the reply. It yields None to let other clients have their t
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from kvd import wire
+from kvd.command import Command
 from kvd.errors import (
     Aborted,
     Conflict,
@@ -57,25 +58,13 @@ class Shared:
         self.fault: Callable[[], None] = _nothing
         self.relieve: Callable[[], None] = _nothing
         self.info: Callable[[], dict[str, dict[str, Any]]] = dict
-        self.calls: dict[str, int] = {}
+        self.calls = [0] * 64  # by the command's place in the table
         self.errors: dict[str, int] = {}
         self.transactions = {"open": 0, "committed": 0, "conflicts": 0, "rolled_back": 0, "expired": 0}
 
 
 def _nothing() -> None:
     pass
-
-
-class Handler(Protocol):
-    """A data command, as two pure functions."""
-
-    @property
-    def reads(self) -> Callable[[Any], Wanted] | None:
-        """What it reads, from its arguments; None: nothing."""
-
-    @property
-    def apply(self) -> Callable[[Any, Any], tuple[str, dict[str, str | None] | None]]:
-        """The reply and the writes, from its arguments and what was read."""
 
 
 class Session:
@@ -94,35 +83,35 @@ class Session:
 
     # Data commands.
 
-    def execute(self, handler: Handler, args: Any) -> Reply:
+    def execute(self, command: Command, args: Any) -> Reply:
         """Run a data command, in the open transaction or as one of its own."""
         txn = self.transaction
         if txn is not None:
-            return self._execute_in(txn, handler, args)
+            return self._execute_in(txn, command, args)
         view = self.shared.store.latest()
         answer: Any = None
-        if handler.reads is not None:
-            answer = fetch(view, handler.reads(args))
+        if command.reads is not None:
+            answer = fetch(view, command.reads(args))
             if isinstance(answer, Later):
-                return self._repeat(handler, args, view, answer)
-        reply, writes = handler.apply(args, answer)
+                return self._repeat(command, args, view, answer)
+        reply, writes = command.apply(args, answer)
         if writes is not None:
             done = view.commit((), writes, self.id)
             if done is not None:
                 self.committing = True
-                return self._stored(handler, args, done, reply)
+                return self._stored(command, args, done, reply)
         return reply
 
-    def _execute_in(self, txn: Transaction, handler: Handler, args: Any) -> Reply:
+    def _execute_in(self, txn: Transaction, command: Command, args: Any) -> Reply:
         txn.used = self.shared.seconds()
         answer: Any = None
-        if handler.reads is not None:
-            wanted = handler.reads(args)
+        if command.reads is not None:
+            wanted = command.reads(args)
             answer = fetch(txn.snapshot, txn.missing(wanted))
             if isinstance(answer, Later):
-                return self._execute_later(txn, handler, args, wanted, answer)
+                return self._execute_later(txn, command, args, wanted, answer)
             answer = txn.overlay(wanted, answer)
-        reply, writes = handler.apply(args, answer)
+        reply, writes = command.apply(args, answer)
         if writes is not None:
             txn.write(writes)
         self._account(txn, writes)
@@ -152,27 +141,27 @@ class Session:
             if writes is not None and shared.store.growth(writes) > 0:
                 raise budget.exceeded()
 
-    def _execute_later(self, txn: Transaction, handler: Handler, args: Any, wanted: Wanted, later: Later[Any]) -> Steps:
+    def _execute_later(self, txn: Transaction, command: Command, args: Any, wanted: Wanted, later: Later[Any]) -> Steps:
         answer = yield from _read(later)
         txn.used = self.shared.seconds()
         if txn.expired is not None:
             raise expired(txn)
-        reply, writes = handler.apply(args, txn.overlay(wanted, answer))
+        reply, writes = command.apply(args, txn.overlay(wanted, answer))
         if writes is not None:
             txn.write(writes)
         self._account(txn, writes)
         return reply
 
-    def _stored(self, handler: Handler, args: Any, done: Later[None], reply: str) -> Steps:
+    def _stored(self, command: Command, args: Any, done: Later[None], reply: str) -> Steps:
         """Wait for a plain command's commit; on a conflict begin again."""
         try:
             yield from _commit(done)
         except Conflict:
             self.committing = False
-            return (yield from self._repeat(handler, args, None, None))
+            return (yield from self._repeat(command, args, None, None))
         return reply
 
-    def _repeat(self, handler: Handler, args: Any, view: Snapshot | None, answer: Any) -> Steps:
+    def _repeat(self, command: Command, args: Any, view: Snapshot | None, answer: Any) -> Steps:
         """Run a plain command as a transaction of its own until it meets no conflict.
 
         :param view: what its first try reads from, and ``answer`` what that try waits for; or None.
@@ -181,15 +170,15 @@ class Session:
         while True:
             txn = Transaction(self.shared.store.latest() if view is None else view, False, 0.0)
             try:
-                if handler.reads is not None:
-                    wanted = handler.reads(args)
+                if command.reads is not None:
+                    wanted = command.reads(args)
                     ask = txn.missing(wanted)
                     if view is None:
                         answer = fetch(txn.snapshot, ask)
                     if isinstance(answer, Later):
                         answer = yield from _read(answer)
                     answer = txn.overlay(wanted, answer)
-                reply, writes = handler.apply(args, answer)
+                reply, writes = command.apply(args, answer)
                 if writes is not None:
                     self.committing = True
                     done = txn.snapshot.commit(txn.reads, writes, self.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import signal
 import sys
+import time
 from typing import Any, ClassVar
 
 from twisted.application.service import MultiService
@@ -150,7 +151,7 @@ def makeService(options: Options, reactor: Any = None) -> Daemon:
         from twisted.internet import reactor
     limits = limits_from(options)
     allow_open_files(limits.clients)
-    store = StoreService(options.made_store, reactor, limits)
+    store = StoreService(options.made_store, reactor, limits, time.monotonic)
     factory = KvdFactory(store)
     ports = []
     for name in options.endpoints:

@@ -16,10 +16,12 @@ class TurnQueue:
     """Turns that wait for each other, first come, first served.
 
     :param clock: the reactor, or a Clock.
+    :param seconds: tells the time.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, seconds: Callable[[], float]) -> None:
         self._clock = clock
+        self._seconds = seconds
         self._turns: deque[Callable[[], object]] = deque()
 
     def add(self, turn: Callable[[], object]) -> None:
@@ -35,14 +37,14 @@ class TurnQueue:
         return come
 
     def _take(self) -> None:
-        end = self._clock.seconds() + SLICE
+        end = self._seconds() + SLICE
         for _ in range(len(self._turns)):  # those that come meanwhile wait for the next slice
             turn = self._turns[0]
             try:
                 turn()
             finally:
                 self._turns.popleft()
-            if self._clock.seconds() > end:
+            if self._seconds() > end:
                 break
         if self._turns:
             self._clock.callLater(0, self._take)

@@ -96,11 +96,11 @@ def http() -> SpeaksHttp:
     return SpeaksHttp("this is no HTTP server, it speaks the kvd line protocol; closing the connection")
 
 
-def parse(line: str) -> tuple[str, list[Word]] | None:
+def parse(line: str) -> tuple[str, list[Word]]:
     """Take a request apart.
 
-    :param line: one line without its end.
-    :return: the command's name in capitals, and its arguments; None for a blank line.
+    :param line: one line without its end, and not blank.
+    :return: the command's name in capitals, and its arguments.
     :raise BadRequest: if the line is no proper JSON array though it begins with ``[``, or speaks HTTP.
     :raise TooLarge: if there are more than ``MAX_WORDS`` arguments.
     """
@@ -110,8 +110,7 @@ def parse(line: str) -> tuple[str, list[Word]] | None:
     if name[:1] == "[":
         return _parse_json(line)
     if not name:
-        line = line.lstrip(" ")
-        return parse(line) if line else None
+        return parse(line.lstrip(" "))
     name = _capitals(name)
     if name == "PUT":  # the value is all that stands behind the one space after the key
         key, space, value = rest.lstrip(" ").partition(" ")

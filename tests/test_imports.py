@@ -29,6 +29,7 @@ SERVER = [
     "kvd.transaction",
     "kvd.stores.history",
     "kvd.stores.memory",
+    "kvd.command",
     "kvd.session",
     "kvd.handlers",
     "kvd.commands",

@@ -20,7 +20,17 @@ ROOT = Path(__file__).parent.parent
 LIMIT = 300.0
 """Seconds that one step of building, installing or testing may take."""
 
-CORE = ["arguments", "commands", "handlers", "session", "stores/history", "stores/memory", "transaction", "wire"]
+CORE = [
+    "arguments",
+    "command",
+    "commands",
+    "handlers",
+    "session",
+    "stores/history",
+    "stores/memory",
+    "transaction",
+    "wire",
+]
 COMPILED = {f"kvd/{name}{sysconfig.get_config_var('EXT_SUFFIX')}" for name in [*CORE, "core__mypyc"]}
 
 

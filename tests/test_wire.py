@@ -26,7 +26,7 @@ def test_any_bytes_are_cut_into_lines_of_text_or_refusals(data: bytes) -> None:
             assert raw.decode(errors="replace").encode() != raw
 
 
-@given(TEXT)
+@given(TEXT.filter(lambda line: line.strip(" ")))
 @example("[" * 5000)
 @example('["GET", 1e999]')
 def test_any_line_is_a_request_or_a_bad_request(line: str) -> None:
@@ -34,10 +34,7 @@ def test_any_line_is_a_request_or_a_bad_request(line: str) -> None:
         request = wire.parse(line)
     except BadRequest:
         return
-    if request is None:
-        assert line.strip(" ") == ""
-    else:
-        assert all(word is None or type(word) in (str, int) for word in [request[0], *request[1]])
+    assert all(word is None or type(word) in (str, int) for word in [request[0], *request[1]])
 
 
 @given(TEXT.filter(lambda text: text and " " not in text), TEXT)
