@@ -138,8 +138,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         """The loop's transport is there; or Twisted's, for what we need is the same."""
-        self._transport = transport
         self._write: Callable[[bytes], None] = transport.write
+        self.close: Callable[[], None] = getattr(transport, "loseConnection", None) or transport.close
 
     def work(self, batches: Iterator[Batch]) -> Deferred[None]:
         """Send batches, each when the one before it is answered.
@@ -202,10 +202,6 @@ class Connection(asyncio.Protocol):
             idle, self._idle = self._idle, None
             idle.errback(self.lost)
 
-    def close(self) -> None:
-        """End the connection."""
-        getattr(self._transport, "loseConnection", self._transport.close)()
-
 
 class _Carrier(Protocol):
     """Connects through Twisted's endpoint, and carries what can't be handed to the loop, as TLS."""
@@ -243,6 +239,7 @@ class Bench:
     """A benchmark: connections, and the phases that they go through.
 
     :param reactor: the asyncio reactor, if it is to be fast.
+    :ivar connections: those that are open, and those that were lost.
     :ivar result: what was measured so far.
     """
 
@@ -252,7 +249,7 @@ class Bench:
         self._load = load
         self._left = load.requests
         self._groups = {GROUPS[name] for name in load.mix}
-        self._connections: list[Connection] = []
+        self.connections: list[Connection] = []
         self.result = Result([Kind(name) for name in dict.fromkeys(load.mix)])
 
     async def connect(self) -> None:
@@ -261,7 +258,7 @@ class Bench:
         :raise Exception: whatever the endpoint fails with.
         """
         for _ in range(self._load.clients):
-            self._connections.append(await connect(self._reactor, self._endpoint, Connection(self.result.note_errors)))
+            self.connections.append(await connect(self._reactor, self._endpoint, Connection(self.result.note_errors)))
 
     async def fill(self) -> None:
         """Store every key that is going to be read.
@@ -280,7 +277,7 @@ class Bench:
         for kind in self.result.kinds:
             if kind.name != "transaction":
                 prepared[kind.name] = cycle(self._prepared(kind))
-        works = [(connection, self._work(number, prepared)) for number, connection in enumerate(self._connections)]
+        works = [(connection, self._work(number, prepared)) for number, connection in enumerate(self.connections)]
         gc.collect()
         gc.disable()  # nothing of this makes cycles, and a pause of ours is not one of the server
         seconds, cpu_seconds = time.perf_counter(), time.process_time()
@@ -305,7 +302,7 @@ class Bench:
 
     def close(self) -> None:
         """Close all connections."""
-        for connection in self._connections:
+        for connection in self.connections:
             connection.close()
 
     async def _all(self, works: Iterable[tuple[Connection, Iterator[Batch]]]) -> None:
@@ -322,7 +319,7 @@ class Bench:
 
     async def _everywhere(self, requests: Iterator[str]) -> None:
         batches = _batches(requests)
-        await self._all((connection, batches) for connection in self._connections if connection.lost is None)
+        await self._all((connection, batches) for connection in self.connections if connection.lost is None)
 
     # What is sent.
 
