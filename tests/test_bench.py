@@ -41,6 +41,9 @@ class Wire:
     def write(self, data: bytes) -> None:
         self.written.append(data)
 
+    def close(self) -> None:
+        """Nothing; it has to be there."""
+
     def work(self, *batches: tuple[bytes, bytes]) -> list[Any]:
         """Give it batches to send; what its Deferred ends with goes to the list."""
         ended: list[Any] = []
