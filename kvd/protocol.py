@@ -31,8 +31,14 @@ if TYPE_CHECKING:
 LINE_BYTES = 80
 """What a waiting line takes in memory beside its text."""
 
-SLOW_TURN = 0.001
-"""A connection whose turn took more seconds than this has its next one behind others."""
+SLOW_TURN = 0.0005
+"""A connection whose turn took more seconds than this has its next ones behind others', for a while."""
+
+PENALTY = 20
+"""That while, as a multiple of what the turn took."""
+
+BATCH = 8 * 1024
+"""Bytes that are cut into lines for one turn; who sends more at once has it behind others."""
 
 
 class IKvdTransport(ITCPTransport, IConsumer, IPushProducer):
@@ -54,6 +60,8 @@ class KvdProtocol(LineReceiver):
 
     def __init__(self, service: StoreService) -> None:
         self._service = service
+        self._data = b""  # whole lines that are not cut yet, from _place on
+        self._place = 0
         self._lines: deque[str | Refused] = deque()
         self._partial = bytearray()  # a line whose end has not arrived; its head, if it is too long
         self._size = 0  # the length of that line
@@ -63,64 +71,85 @@ class KvdProtocol(LineReceiver):
         self._waiting: Deferred[None] | None = None  # the store has not answered
         self._ended = False  # the client sends no more
         self._closed = False  # we send no more
-        self._slow = False  # its last turn took long, so its next one waits behind others
+        self._behind = 0.0  # until when its turns are behind others', for it took long; 0: they are not
         self._line_since: float | None = None  # since when a line is awaited, or its end
         self._active = 0.0  # when it last sent something
+        self._unread = 0  # bytes of replies that wait in the transport, if it is full
         self.held = 0  # bytes of memory that the server's budget holds for this connection's buffers
 
     def connectionMade(self) -> None:
         """A client has come."""
-        self._line_since = self._active = self._service.clock.seconds()
+        self._line_since = self._active = self._service.seconds()
         self.session = self._service.open_session(self)
         self.transport.registerProducer(self, True)
 
     # Lines in. LineReceiver's own cutting takes time quadratic in the length of a batch.
 
     def dataReceived(self, data: bytes) -> None:
-        """Cut what has arrived into lines, and answer them."""
+        """Answer the lines that have arrived whole."""
+        while self._data:  # the transport had more than we have read
+            self._cut()
         end = data.rfind(b"\n") + 1
         if end != len(data) or self._size:
-            self._lines.extend(self._whole_lines(data, end))
+            self._data = self._whole_lines(data, end)
         else:
-            self._lines.extend(cut_lines(data))
+            self._data = data
             self._line_since = None
         if self._waiting or self._between or self._full or self._closed:
             return
-        if self._slow:
+        if not self._more():
+            self._active = self._service.seconds()
+        elif len(self._data) > BATCH or (self._behind and self._is_behind()):
             self._wait_for_turn()
             self._set_reading()
         else:
             self._turn()
-        if self._lines:
-            self._hold(len(data) + LINE_BYTES * len(self._lines))
 
-    def _whole_lines(self, data: bytes, end: int) -> list[str | Refused]:
+    def _whole_lines(self, data: bytes, end: int) -> bytes:
         """The lines that ``data[:end]`` completes; the rest waits for its end."""
-        lines: list[str | Refused] = []
+        lines = data[:end]
         if end and self._size:
             if self._size > len(self._partial):
                 start = data.index(b"\n") + 1
                 size = self._size + start - (2 if data[:start].endswith(b"\r\n") else 1)
-                lines.append(line_too_large(bytes(self._partial), size))
-                lines += cut_lines(data[start:end])
+                self._lines.append(line_too_large(bytes(self._partial), size))
+                lines = data[start:end]
             else:
-                lines += cut_lines(bytes(self._partial) + data[:end])
+                lines = bytes(self._partial) + lines
             self._partial.clear()
             self._size = 0
-        elif end:
-            lines += cut_lines(data[:end])
         if end == len(data):
             self._line_since = None
         elif end or self._line_since is None:
-            self._line_since = self._service.clock.seconds()
+            self._line_since = self._service.seconds()
         self._size += len(data) - end
         if self._size <= MAX_LINE + 1:  # the last byte may be the \r of the line's end
             self._partial += data[end:]
         else:
             self._partial += data[end : end + HEAD]
             del self._partial[HEAD:]
-        self._hold(len(self._partial))
+        self._hold()
         return lines
+
+    def _more(self) -> bool:
+        """Whether anything waits to be answered."""
+        return bool(self._lines or self._data)
+
+    def _cut(self) -> None:
+        """Cut the lines for one turn, and at least one: what is not cut yet takes less memory."""
+        start = self._place
+        if len(self._data) - start <= BATCH:
+            block = self._data[start:] if start else self._data
+        else:
+            end = self._data.rfind(b"\n", start, start + BATCH) + 1 or self._data.index(b"\n", start) + 1
+            block = self._data[start:end]
+            self._place = end
+            if end < len(self._data):
+                self._lines.extend(cut_lines(block))
+                return
+        self._data = b""
+        self._place = 0
+        self._lines.extend(cut_lines(block))
 
     # Replies out.
 
@@ -128,8 +157,12 @@ class KvdProtocol(LineReceiver):
         """Answer what waits, until the turn is over or the store must be waited for."""
         seconds = self.session.shared.seconds
         self._active = began = seconds()
+        if self._data and not self._lines:
+            self._cut()
         replies, steps = turn(self.session, self._lines, began)
-        self._slow = seconds() - began > SLOW_TURN
+        now = seconds()
+        if now - began > SLOW_TURN:
+            self._behind = now + PENALTY * (now - began)
         if replies:
             self._send("".join(replies))
         if steps is not None:
@@ -142,13 +175,13 @@ class KvdProtocol(LineReceiver):
     def _send(self, replies: str) -> None:
         self.transport.write(replies.encode("ascii"))
         if self._full:
-            self._hold(self.held + len(replies))
+            self._unread += len(replies)
 
     def _go_on(self) -> None:
         """See to what comes behind the replies of a turn."""
-        if self.session.closing or (self._ended and not self._lines):
+        if self.session.closing or (self._ended and not self._more()):
             self.close()
-        elif self._lines and not self._full and not self._between:
+        elif self._more() and not self._full and not self._between:
             self._wait_for_turn()
         self._set_reading()
 
@@ -156,27 +189,34 @@ class KvdProtocol(LineReceiver):
         self._between = True
         self._service.turns.add(self._next_turn)
 
+    def _is_behind(self) -> bool:
+        if self._behind < self._service.seconds():
+            self._behind = 0.0
+        return bool(self._behind)
+
     def _next_turn(self) -> None:
         self._between = False
         if not self._full and not self._closed:
             self._turn()
 
     def _set_reading(self) -> None:
-        wanted = not (self._lines or self._full or self._waiting or self._ended or self._closed)
+        wanted = not (self._lines or self._data or self._full or self._waiting or self._ended or self._closed)
         if wanted != self._reading:
             self._reading = wanted
             if wanted:
-                self._hold(len(self._partial))
                 if self._partial:  # its end could not come while we did not read
-                    self._line_since = self._service.clock.seconds()
+                    self._line_since = self._service.seconds()
                 self.transport.resumeProducing()
             else:
                 self.transport.pauseProducing()
+        if not wanted or self.held:
+            self._hold()
 
     # Limits.
 
-    def _hold(self, number: int) -> None:
-        """Let the server's budget hold so many bytes for the buffers of this connection."""
+    def _hold(self) -> None:
+        """Let the server's budget hold the bytes that the buffers of this connection take now."""
+        number = len(self._partial) + len(self._data) + LINE_BYTES * len(self._lines) + self._unread
         budget = self.session.shared.budget
         grown = number - self.held
         budget.used += grown
@@ -236,6 +276,7 @@ class KvdProtocol(LineReceiver):
     def resumeProducing(self) -> None:
         """The client has read."""
         self._full = False
+        self._unread = 0
         if not self._waiting and not self._between and not self._closed:
             self._go_on()
 
@@ -253,13 +294,19 @@ class KvdProtocol(LineReceiver):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection has ended, one way or other: roll back, but let an accepted COMMIT finish."""
-        self._hold(0)
         self._closed = True
-        self._lines.clear()
+        self._drop_lines()
+        self._unread = 0
+        self._hold()
         if self._waiting is not None and not self.session.committing:
             self._waiting.cancel()
         self.session.close()
         self._service.close_session(self)
+
+    def _drop_lines(self) -> None:
+        self._lines.clear()
+        self._data = b""
+        self._partial.clear()
 
     # The end, from our side.
 
@@ -267,9 +314,17 @@ class KvdProtocol(LineReceiver):
         """Send what was written, then close the connection."""
         if not self._closed:
             self._closed = True
-            self._lines.clear()
+            self._drop_lines()
             self.transport.unregisterProducer()
             self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Close the connection at once. What it holds is given up now; the transport may take its time."""
+        self._closed = True
+        self._drop_lines()
+        self._unread = 0
+        self._hold()
+        self.transport.abortConnection()
 
     def stop(self) -> None:
         """The server stops: close the connection, behind the reply that is under way."""

@@ -130,7 +130,7 @@ class StoreService(Service):
     def _drop(self, protocol: KvdProtocol, why: str) -> None:
         self._dropped += 1
         log.info("client {id} is disconnected: {why}", id=protocol.session.id, why=why)
-        protocol.transport.abortConnection()
+        protocol.abort()
 
     def _relieve(self) -> None:
         """End what holds most memory, among transactions and buffers, until there is no lack of it."""

@@ -293,11 +293,24 @@ def test_replies_that_are_not_read_count_and_their_client_is_given_up(monkeypatc
     server.play('1 PING -> "PONG"')
 
 
+def test_who_is_given_up_holds_nothing_even_if_its_transport_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = server_with(memory=20 * MIB)
+    for number in range(1, 6):
+        monkeypatch.setattr(server.client(number).transport, "abortConnection", lambda: None)
+        server.client(number).send(b"x" * (5 * MIB))
+    budget = server.service.shared.budget
+    assert budget.buffers <= 5 * MIB + SPARE
+    assert server.service.info()["clients"]["dropped"] == 2
+    for number in range(1, 6):
+        server.client(number).transport.loseConnection()
+    assert (budget.used, budget.buffers) == (0, 0)
+
+
 def test_waiting_lines_count() -> None:
     server = server_with()
     client = server.client()
     client.protocol.dataReceived(b"GET a\n" * 10_000)
-    assert client.protocol.held > 10_000 * 50
+    assert client.protocol.held >= 10_000 * len("GET a\n")
     server.settle()
     assert client.protocol.held == 0
 
@@ -387,6 +400,30 @@ def test_a_connection_whose_turn_took_long_waits_behind_others() -> None:
 def _take_time(clock: Clock) -> dict[str, dict[str, object]]:
     clock.rightNow += 0.1
     return {}
+
+
+def test_a_new_batch_is_not_cut_into_lines_at_once_but_keeps_their_order() -> None:
+    server = server_with()
+    client = server.client(1)
+    lines = [f"PING {number}\n".encode() for number in range(20_000)]
+    for start in range(0, 20_000, 5_000):  # a transport may deliver more though it was paused
+        client.protocol.dataReceived(b"".join(lines[start : start + 5_000]))
+    assert client.received() == b""
+    server.client(2).protocol.dataReceived(b"PING\n")
+    assert server.client(2).received() != b""
+    server.settle()
+    assert [json.loads(line)["result"] for line in client.received().splitlines()] == list(map(str, range(20_000)))
+
+
+def test_who_took_long_is_not_behind_others_for_ever() -> None:
+    server = server_with()
+    client = server.client(1)
+    server.service.shared.info = lambda: _take_time(server.clock)
+    client.protocol.dataReceived(b"INFO\n")
+    server.clock.advance(3)
+    client.received()
+    client.protocol.dataReceived(b"PING\n")
+    assert client.received() != b""
 
 
 def test_a_turn_ends_after_two_milliseconds() -> None:
