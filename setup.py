@@ -12,9 +12,12 @@ CORE = [
     "kvd/command.py",
     "kvd/commands.py",
     "kvd/handlers.py",
+    "kvd/interfaces.py",
+    "kvd/limits.py",
     "kvd/session.py",
     "kvd/stores/history.py",
     "kvd/stores/memory.py",
+    "kvd/stores/split.py",
     "kvd/transaction.py",
     "kvd/wire.py",
 ]

@@ -28,6 +28,7 @@ SERVER = [
     "kvd.arguments",
     "kvd.transaction",
     "kvd.stores.history",
+    "kvd.stores.split",
     "kvd.stores.memory",
     "kvd.command",
     "kvd.session",

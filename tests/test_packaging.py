@@ -25,9 +25,12 @@ CORE = [
     "command",
     "commands",
     "handlers",
+    "interfaces",
+    "limits",
     "session",
     "stores/history",
     "stores/memory",
+    "stores/split",
     "transaction",
     "wire",
 ]

@@ -1,7 +1,8 @@
 """The memory store: a dict with snapshots. Everything is forgotten when the process ends.
 
-Current values live in a plain dict, and their keys in order in a sorted list. With no snapshot open
-a write is one dict store. What open snapshots still see of the past is in :mod:`kvd.stores.history`.
+Current values live in a dict (in parts, see :mod:`kvd.stores.split`), and their keys in order in a sorted
+list. With no snapshot open a write is one dict store. What open snapshots still see of the past is in
+:mod:`kvd.stores.history`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from kvd.errors import BadArguments, Conflict, Unavailable
 from kvd.interfaces import Count, Page, Pieces, Range, Reads, Scan
 from kvd.limits import Budget
 from kvd.stores.history import History, Mark
+from kvd.stores.split import SplitDict
 from kvd.transaction import PageInMaking, cut_page
 from kvd.wire import shown
 
@@ -42,7 +44,7 @@ class MemoryStore:
     promise: Final = "memory only: everything is forgotten on exit"
 
     def __init__(self) -> None:
-        self.values: dict[str, str] = {}
+        self.values = SplitDict()
         self.order = SortedList()  # the keys of values
         self.dead = SortedList()  # keys that are not in values but that an open snapshot sees
         self.history = History()
@@ -89,20 +91,19 @@ class MemoryStore:
             self._check_room(writes)
         if self.history.newest is not None:
             self._remember(writes, by)
-        values = self.values
         for key, value in writes.items():
-            old = values.get(key)
             if value is not None:
-                values[key] = value
+                old = self.values.put(key, value)
                 if old is None:
                     self.order.add(key)
                     budget.used += pair_bytes(key, value)
                 else:
                     budget.used += getsizeof(value) - getsizeof(old)
-            elif old is not None:
-                del values[key]
-                self.order.remove(key)
-                budget.used -= pair_bytes(key, old)
+            else:
+                old = self.values.remove(key)
+                if old is not None:
+                    self.order.remove(key)
+                    budget.used -= pair_bytes(key, old)
         if self.history.size:
             self._let_go()
 
@@ -137,7 +138,7 @@ class MemoryStore:
     def forget(self, mark: Mark) -> None:
         """Close a snapshot."""
         for key in self.history.close(mark):
-            if key not in self.values:
+            if self.values.get(key) is None:
                 self.dead.discard(key)
 
     def keys_between(self, within: Range, with_dead: bool) -> Iterator[str]:
@@ -178,9 +179,9 @@ class Latest:
         """A page of what is there now."""
         if scan.limit > PIECE:
             return self._store.snapshot().scan_and_close(scan)
-        values = self._store.values
+        get = self._store.values.get
         keys = self._store.keys_between(scan.range, with_dead=False)
-        return cut_page(scan, ((key, "" if scan.keys_only else values[key]) for key in keys))
+        return cut_page(scan, ((key, "" if scan.keys_only else get(key) or "") for key in keys))
 
     def count(self, count: Count) -> int:
         """The number of keys as it is now."""
@@ -266,7 +267,7 @@ class MemorySnapshot:
             # As it is now, without what was changed since.
             number += store.how_many_between(count.range)
             for key in store.history.keys_after(self._mark, count.range):
-                number += (self._value(key) is not None) - (key in store.values)
+                number += (self._value(key) is not None) - (store.values.get(key) is not None)
             return number
         for pairs in self._walk(count.range):
             number += len(pairs)
