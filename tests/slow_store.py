@@ -2,18 +2,21 @@
 
 It keeps its data in a memory store, does each thing at a random later time, and so answers in any order. Now and
 then a plain command's commit meets a conflict, as it would with other servers on the same cluster.
+
+:class:`FlakyStore` fails too, in every way that a store may: before the deed, behind it, and with silence.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from kvd.errors import Conflict
+from kvd.errors import Conflict, KvdError, OutcomeUnknown, Unavailable
 from kvd.interfaces import Count, Later, Page, Reads, Scan
 from kvd.limits import Budget
 from kvd.stores.memory import MemorySnapshot, MemoryStore
@@ -23,6 +26,7 @@ class SlowStore:
     """A :class:`kvd.interfaces.Store` that answers everything later.
 
     :param seed: decides delays and conflicts.
+    :param memory: the memory store behind it; an empty one if none is given.
     :ivar failures: exceptions with which the next answers fail, before anything is done.
     :ivar lost_answers: the same, but what was asked for is done.
     :ivar silent: while it is true, no question is answered at all.
@@ -31,9 +35,9 @@ class SlowStore:
     name = "slow"
     promise = "for tests"
 
-    def __init__(self, clock: Clock, seed: int = 0) -> None:
+    def __init__(self, clock: Clock, seed: int = 0, memory: MemoryStore | None = None) -> None:
         self.clock = clock
-        self.memory = MemoryStore()
+        self.memory = memory or MemoryStore()
         self.random = random.Random(seed)
         self.failures: list[Exception] = []
         self.lost_answers: list[Exception] = []
@@ -51,18 +55,30 @@ class SlowStore:
         """The figures of the memory store behind it."""
         return self.memory.info()
 
-    def later(self, act: Callable[[], Any]) -> Later[Any]:
-        """Do something some time later; not at all if the answer is not wanted any more by then."""
+    def later(self, act: Callable[[], Any], give_up: Callable[[], None] | None = None) -> Later[Any]:
+        """Do something some time later; not at all if the answer is not wanted any more by then.
+
+        :param give_up: what a commit does instead if it is not done.
+        """
         self.asked += 1
-        answer: Deferred[Any] = Deferred()
+        call = None
         if not self.silent:
-            call = self.clock.callLater(self.random.uniform(0, 0.05), self._answer, answer, act)
-            answer._canceller = lambda _: call.cancel()
+            call = self.clock.callLater(self.random.uniform(0, 0.05), lambda: self._answer(answer, act, give_up))
+
+        def cancel(_: Deferred[Any]) -> None:
+            if call is not None:
+                call.cancel()
+            if give_up is not None:
+                give_up()
+
+        answer: Deferred[Any] = Deferred(cancel)
         return Later(answer)
 
-    def _answer(self, answer: Deferred[Any], act: Callable[[], Any]) -> None:
+    def _answer(self, answer: Deferred[Any], act: Callable[[], Any], give_up: Callable[[], None] | None) -> None:
         try:
             if self.failures:
+                if give_up is not None:
+                    give_up()
                 raise self.failures.pop(0)
             done = act()
             if self.lost_answers:
@@ -117,8 +133,53 @@ class SlowSnapshot:
                 raise Conflict("another server was faster", key="?")
             self._there().commit(reads, writes, by)
 
-        return self._store.later(act)
+        return self._store.later(act, self.close)
 
     def close(self) -> None:
         if self._taken is not None:
             self._taken.close()
+
+
+class StoreBroke(Exception):
+    """A fault of the store, as a bug in it would be."""
+
+
+class FlakyStore(SlowStore):
+    """A slow store that now and then fails: nothing is stored, or nobody knows whether something is.
+
+    :param trouble: how likely it is, from 0 to 1, that something goes wrong with a question.
+    """
+
+    def __init__(self, clock: Clock, seed: int, memory: MemoryStore, trouble: float) -> None:
+        super().__init__(clock, seed, memory)
+        self.trouble = trouble
+
+    def later(self, act: Callable[[], Any], give_up: Callable[[], None] | None = None) -> Later[Any]:
+        """Do something later, or fail."""
+        if self.random.random() >= self.trouble:
+            return super().later(act, give_up)
+        kind = self.random.choice(["unavailable", "broken", "silent", "lost", "late"])
+        if kind == "silent":  # until the server waits no longer
+            return Later(Deferred(lambda _: give_up() if give_up is not None else None))
+        if kind == "lost" and give_up is not None:
+            return super().later(lambda: self._lose_answer(act))
+        if kind == "late" and give_up is not None:  # done only when the server has given up waiting
+            return Later(Deferred(lambda _: self._do_late(act)))
+        error = StoreBroke() if kind == "broken" else Unavailable("the store can't be reached; nothing was stored")
+        return super().later(lambda: self._fail(error, give_up))
+
+    def _fail(self, error: Exception, give_up: Callable[[], None] | None) -> None:
+        if give_up is not None:
+            give_up()
+        raise error
+
+    def _lose_answer(self, act: Callable[[], Any]) -> None:
+        act()
+        raise self.random.choice([OutcomeUnknown("the link to the store broke"), StoreBroke()])
+
+    def _do_late(self, act: Callable[[], Any]) -> None:
+        self.clock.callLater(self.random.uniform(0, 5), self._do_quietly, act)
+
+    def _do_quietly(self, act: Callable[[], Any]) -> None:
+        with suppress(KvdError):  # it would have been refused
+            act()
