@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import signal
 import sys
@@ -123,6 +124,7 @@ class Daemon(MultiService):
         """Start, and say so."""
         # There is nothing to reload; and a hangup of the terminal must not take the data away.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        calm_collector()
         super().startService()
         log.info(
             "kvd {version} listens on {ports}; store {store} ({promise}); transport {transport}",
@@ -132,6 +134,17 @@ class Daemon(MultiService):
             promise=self._store.store.promise,
             transport=transport_name(self._store.clock),
         )
+
+
+def calm_collector() -> None:
+    """Keep the garbage collector from looking through everything, which takes 0.1 s with three million keys.
+
+    What was made up to now stays for good. What a request or a connection leaves behind is freed without the
+    collector; it still looks through what is young, for cycles in what others wrote.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 10_000)
 
 
 def allow_open_files(clients: int) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 
 import pytest
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransportWithDisconnection
 
 from kvd import wire
 from kvd.commands import ROWS
 from kvd.errors import Unavailable
+from kvd.protocol import KvdProtocol
 from tests.server import Connection, Server
 from tests.slow_store import SlowStore
 
@@ -622,6 +626,29 @@ def test_a_server_that_stops_delivers_the_reply_that_is_under_way(slow: SlowStor
     assert server.client(1).received() == OK
     assert server.client(1).closed
     assert slow.memory.latest().read(["a", "b"]) == ["1", None]
+
+
+# What a connection leaves behind
+
+
+def test_a_closed_connection_is_freed_without_the_garbage_collector() -> None:
+    server = Server()
+    transport = StringTransportWithDisconnection()
+    protocol = server.factory.buildProtocol(None)
+    assert isinstance(protocol, KvdProtocol)
+    transport.protocol = protocol
+    protocol.makeConnection(transport)
+    gc.collect()
+    gc.disable()
+    try:
+        protocol.dataReceived(b"START\nGET a\nPUT a 1\nNOSUCH\nROLLBACK\nSTART\nPUT a")
+        transport.loseConnection()
+        transport.protocol = None  # as Twisted's transports do
+        freed = weakref.ref(protocol)
+        del protocol
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 # A fault in a handler
