@@ -1,0 +1,126 @@
+"""How long a polite client waits while others attack the daemon: ``python -m tests.benchmarks.latency [WORDS]``.
+
+For each attack whose name holds one of the words (all, without any) a daemon is started on one core, the attack and the
+polite client on the others, each in a process of its own. The polite client makes one request at a time, and the next
+one five milliseconds later: GET, PUT, a transaction of four, SCAN. A wait of more than that stands for all the requests
+that others would have begun meanwhile, so they are counted too, as HdrHistogram does it for "coordinated omission".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.attacks import ATTACKS, Attack, begin, ended, prepare
+from tests.daemon import Client, Daemon
+
+SECONDS = float(os.environ.get("SECONDS", "5"))
+MEMORY = 256
+"""Of the daemon, in MiB."""
+
+EVERY = 0.005
+"""Seconds from a reply to the polite client's next request."""
+
+
+def polite(port: int, seconds: float) -> dict[str, Any]:
+    """Make requests one at a time, and see how long each takes.
+
+    :return: their times in seconds, and how often each error was told.
+    """
+    client = Client(("127.0.0.1", port))
+    assert client.ask("PUT polite 0").endswith('"Ok"}')
+    print("ready", flush=True)
+    requests = ["PUT polite 1", "GET polite", "START", "GET polite", "PUT polite 2", "COMMIT", "SCAN PREFIX polite"]
+    waits = []
+    codes: dict[str, int] = {}
+    began = time.monotonic()
+    end = began + seconds
+    number = 0
+    while began < end:
+        time.sleep(EVERY)
+        began = time.monotonic()
+        try:
+            reply = client.ask(requests[number % len(requests)])
+        except OSError:
+            reply = ""
+        number += 1
+        wait = time.monotonic() - began
+        while wait > 0:
+            waits.append(wait)
+            wait -= EVERY
+        code = re.search('"code": "(.*)"', reply)
+        if code or not reply:
+            told = code[1] if code else "disconnected"
+            codes[told] = codes.get(told, 0) + 1
+            if not reply:
+                break
+    return {"waits": waits, "codes": codes}
+
+
+def measure(name: str, attack: Attack) -> bool:
+    """Start all of them, and print a line of the table.
+
+    :return: whether the daemon held.
+    """
+    pin = shutil.which("taskset") is not None and len(os.sched_getaffinity(0)) > 1
+    cores = sorted(os.sched_getaffinity(0))
+    theirs = ("taskset", "-c", ",".join(map(str, cores[1:]))) if pin else ()
+    ours = ("taskset", "-c", str(cores[0])) if pin else ()
+    options = ("--port", "0", "--max-memory", f"{MEMORY}M", *attack.options)
+    with tempfile.TemporaryDirectory() as directory, Daemon(Path(directory), *options, through=ours) as daemon:
+        daemon.started()
+        prepare(attack, daemon.port)
+        command = [*theirs, sys.executable, "-m", "tests.benchmarks.latency", "--polite", str(daemon.port)]
+        client = subprocess.Popen([*command, str(SECONDS)], stdout=subprocess.PIPE, text=True)
+        assert client.stdout is not None
+        assert client.stdout.readline() == "ready\n"
+        process = begin(name, daemon.port, SECONDS, theirs)
+        found = json.loads(client.communicate(timeout=SECONDS + 60)[0])
+        figures = ended(process)
+        waits = sorted(found["waits"])
+        times = [1000 * waits[int(len(waits) * part)] for part in (0.5, 0.99)] + [1000 * waits[-1]]
+        resident = memory(daemon.pid, "VmHWM") / 1024
+        traceback = "Traceback" in daemon.log() or not daemon.runs()
+        held = times[1] < 50 and resident < MEMORY + 64 and not traceback and "disconnected" not in found["codes"]
+        print(
+            f"| {name} | {times[0]:.1f} | {times[1]:.1f} | {times[2]:.1f} | {resident:.0f} | "
+            f"{'yes' if traceback else 'no'} | {'' if held else 'FAILED '}{told(found['codes'])} | {figures.opened}, "
+            f"{figures.dropped} | {figures.sent >> 20}, {figures.received >> 20} | {told(figures.codes)} |",
+            flush=True,
+        )
+        return held
+
+
+def told(codes: Any) -> str:
+    """Codes of errors, in short."""
+    return ", ".join(f"{code} {codes[code]}" for code in codes) if isinstance(codes, dict) else ", ".join(codes)
+
+
+def memory(pid: int, which: str) -> int:
+    """A figure of the memory of a process, in KiB: VmRSS is what is resident, VmHWM the most that ever was."""
+    found = re.search(rf"{which}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1])
+
+
+def main(words: list[str]) -> int:
+    print(f"{SECONDS:g} s each, --max-memory {MEMORY}M; polite waits in ms, resident memory in MiB")
+    print("| attack | p50 | p99 | max | memory | traceback | polite was told | opened, dropped | MiB in, out | told |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    chosen = [name for name in ATTACKS if not words or any(word in name for word in words)]
+    return sum([not measure(name, ATTACKS[name]) for name in chosen])
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--polite"]:
+        print(json.dumps(polite(int(sys.argv[2]), float(sys.argv[3]))))
+    else:
+        sys.exit(main(sys.argv[1:]))
