@@ -8,12 +8,11 @@ import weakref
 
 import pytest
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransportWithDisconnection
+from twisted.internet.testing import StringTransport
 
 from kvd import wire
 from kvd.commands import ROWS
 from kvd.errors import Unavailable
-from kvd.protocol import KvdProtocol
 from tests.server import Connection, Server
 from tests.slow_store import SlowStore
 
@@ -633,17 +632,15 @@ def test_a_server_that_stops_delivers_the_reply_that_is_under_way(slow: SlowStor
 
 def test_a_closed_connection_is_freed_without_the_garbage_collector() -> None:
     server = Server()
-    transport = StringTransportWithDisconnection()
+    transport = StringTransport()
     protocol = server.factory.buildProtocol(None)
-    assert isinstance(protocol, KvdProtocol)
-    transport.protocol = protocol
     protocol.makeConnection(transport)
     gc.collect()
     gc.disable()
     try:
         protocol.dataReceived(b"START\nGET a\nPUT a 1\nNOSUCH\nROLLBACK\nSTART\nPUT a")
-        transport.loseConnection()
-        transport.protocol = None  # as Twisted's transports do
+        transport.unregisterProducer()  # every transport lets go of its protocol in the end
+        protocol.connectionLost()
         freed = weakref.ref(protocol)
         del protocol
         assert freed() is None
