@@ -38,7 +38,7 @@ PENALTY = 20
 """That while, as a multiple of what the turn took."""
 
 BATCH = 8 * 1024
-"""Bytes that are cut into lines for one turn; who sends more at once has it behind others."""
+"""Bytes that are cut into lines for one turn; who sends more at once has that turn behind others."""
 
 
 class IKvdTransport(ITCPTransport, IConsumer, IPushProducer):
@@ -97,10 +97,8 @@ class KvdProtocol(LineReceiver):
             self._line_since = None
         if self._waiting or self._between or self._full or self._closed:
             return
-        if not self._more():
-            self._active = self._service.seconds()
-        elif len(self._data) > BATCH or (self._behind and self._is_behind()):
-            self._wait_for_turn()
+        if len(data) > BATCH or len(self._data) > BATCH or (self._behind and self._is_behind()):
+            self._wait_for_turn()  # to read on, if no line is whole yet
             self._set_reading()
         else:
             self._turn()
@@ -200,7 +198,7 @@ class KvdProtocol(LineReceiver):
             self._turn()
 
     def _set_reading(self) -> None:
-        wanted = not (self._lines or self._data or self._full or self._waiting or self._ended or self._closed)
+        wanted = not (self._more() or self._between or self._full or self._waiting or self._ended or self._closed)
         if wanted != self._reading:
             self._reading = wanted
             if wanted:

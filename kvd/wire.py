@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import islice
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any, Final, NoReturn
 
@@ -33,6 +34,8 @@ _LONG: Final = 64 * 1024
 
 _HTTP_ENDS: Final = (" HTTP/1.1", " HTTP/1.0")
 _HTTP_STARTS: Final = ("POST ", "Host:")
+_HTTP_ENDS_BYTES: Final = (b" HTTP/1.1", b" HTTP/1.0")
+_HTTP_STARTS_BYTES: Final = (b"POST ", b"Host:")
 
 
 class Refused:
@@ -51,6 +54,8 @@ def cut_lines(block: bytes) -> list[str | Refused]:
 
     :param block: whole lines; each ends in ``\n``, and one ``\r`` before that belongs to the end.
     """
+    if len(block) > _LONG and block.find(b"\n") == len(block) - 1:
+        return [_one_line(block[:-2] if block.endswith(b"\r\n") else block[:-1])]
     if len(block) <= MAX_LINE:
         try:
             lines: list[str | Refused] = []
@@ -73,11 +78,10 @@ def _one_line(line: bytes) -> str | Refused:
     try:
         return line.decode()
     except UnicodeDecodeError as error:
-        text = line.decode(errors="replace")
-        if speaks_http(text):
+        if line.endswith(_HTTP_ENDS_BYTES) or line.startswith(_HTTP_STARTS_BYTES):
             return Refused(http(), "")
         problem = f"the line is no UTF-8: byte {error.start} of it is 0x{line[error.start]:02x}"
-        return Refused(BadRequest(problem), text[:HEAD])
+        return Refused(BadRequest(problem), line[:HEAD].decode(errors="replace"))
 
 
 def line_too_large(head: bytes, size: int) -> Refused:
@@ -120,9 +124,7 @@ def parse(line: str) -> tuple[str, list[Word]]:
     if name == "PING":
         return name, [rest] if space else []
     if len(rest) > _LONG:
-        rest = re.sub(" +", " ", rest)
-        if rest.count(" ") > MAX_WORDS:
-            raise too_many_words()
+        rest = " ".join(_first_words(rest))
     words: list[Word] = []
     words += rest.split(" ")
     if "" in words:
@@ -132,14 +134,23 @@ def parse(line: str) -> tuple[str, list[Word]]:
     return name, words
 
 
+def _first_words(text: str) -> list[str]:
+    """The words of a long text, up to one too many: all of them could be millions."""
+    thinned = text.replace(" " * 64, " ")
+    return [found[0] for found in islice(_words(thinned), MAX_WORDS + 1)]
+
+
 def too_many_words() -> TooLarge:
     """The error for a request with too many arguments."""
     return TooLarge(f"the request has more than {MAX_WORDS} arguments; send several requests")
 
 
+_words: Final = re.compile("[^ ]+").finditer
+
+
 def _capitals(name: str) -> str:
     # Outside ASCII, other letters have A to Z for their capitals ("ſ" has "S").
-    return name.upper() if name.isascii() else name
+    return name.upper() if len(name) < 64 and name.isascii() else name
 
 
 _BIGGEST_DIGITS: Final = 20
