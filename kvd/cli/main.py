@@ -24,6 +24,12 @@ class Options(usage.Options):
         ],
         ["shell", None, lambda: _options("shell"), "A prompt for commands, with history and completion."],
         ["bench", None, lambda: _options("bench"), "How many requests a second a server answers, and how fast."],
+        [
+            "verify",
+            None,
+            lambda: _options("verify"),
+            "Check that a server keeps its promise of strict serializability.",
+        ],
     ]
 
     def opt_version(self) -> None:

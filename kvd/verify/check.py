@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from kvd.verify import bank, registers
 from kvd.verify.appends import Appends
-from kvd.verify.explain import Violation, as_data, from_cycle, severity, text
+from kvd.verify.explain import Violation, as_data, from_cycle, name, severity, text
 from kvd.verify.graph import Graph
 from kvd.verify.history import COMMITTED, ROLLED_BACK, UNKNOWN, History
 from kvd.verify.predicates import Predicates
@@ -42,6 +42,7 @@ def check(history: History) -> Verdict:
     graph.add_order()
     found += [from_cycle(cycle, transactions) for cycle in graph.cycles()]
     found += bank.check(history)
+    found += _odd_replies(history)
     wrong, undecided = registers.check(history)
     found += wrong
     shortest: dict[str, Violation] = {}
@@ -52,6 +53,21 @@ def check(history: History) -> Verdict:
     outcomes = [each.outcome for each in transactions]
     counts = {outcome: outcomes.count(outcome) for outcome in (COMMITTED, ROLLED_BACK, UNKNOWN)}
     return Verdict(list(shortest.values()), times, undecided, counts)
+
+
+def _odd_replies(history: History) -> list[Violation]:
+    return [
+        Violation(
+            "odd-reply",
+            f"{name(transaction.number)} sent {operation.key} and was answered with {operation.result}",
+            (transaction.number,),
+            (),
+            "a reply that docs/protocol.md describes for this request",
+        )
+        for transaction in history.transactions
+        for operation in transaction.operations
+        if operation.verb == "odd"
+    ]
 
 
 def _plainness(violation: Violation) -> tuple[bool, tuple[int, int], int]:

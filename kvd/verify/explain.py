@@ -10,6 +10,7 @@ from kvd.verify.graph import RW, WR, Cycle, Step
 from kvd.verify.history import Operation, Transaction
 
 ANOMALIES: Final = {
+    "odd-reply": "a reply that the protocol does not have for the request",
     "garbage-read": "something was read that nobody ever wrote",
     "duplicate-elements": "an element stands twice in a list, though it was appended once",
     "internal": "a transaction did not see its own writes, or read one thing twice and got two answers",
@@ -215,6 +216,7 @@ _TOLD: Final = {
     "DEL": "DEL {key}",
     "INCR": "INCR {key} {argument}: {result}",
     "CAS": "CAS {key} {argument}: {result}",
+    "odd": "{key} was answered with {result}",
 }
 
 

@@ -14,7 +14,9 @@ verb           key          argument                result
 ``insert``     a key        its prefix              –
 ``delete``     a key        its prefix              –
 ``balances``   a bank       what they must sum to   account to balance, for every account of the bank
-``deposit``    an account   the new balance         –
+``deposit``    an account   the new balance, or     –
+                            a text as ``"+5"``
+``odd``        a request    –                       the reply, which the protocol does not have for it
 ``PUT``        a key        the value               –
 ``GET``        a key        –                       the value, or ``None``
 ``DEL``        a key        –                       –

@@ -1,0 +1,328 @@
+"""A simulated client: one connection, the requests on it, and the record of what was sent and answered.
+
+A connection that is lost leaves outcomes open; they are recorded as unknown, and the client comes back on a new
+connection under a new number.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+
+from kvd import wire
+from kvd.errors import Busy, KvdError
+from kvd.link import Link
+from kvd.verify.history import COMMITTED, ROLLED_BACK, UNKNOWN, History, Operation, Transaction
+
+LOST: Final = "no reply"
+"""Stands for an error code where the connection was lost."""
+ODD: Final = "odd reply"
+"""The same for a reply that the protocol does not have."""
+
+OPEN: Final = frozenset([LOST, ODD, "OUTCOME_UNKNOWN", "INTERNAL"])
+"""What leaves it open whether something was stored."""
+
+RECONNECT_FOR: Final = 5.0
+"""Seconds for which a client tries to get a connection back."""
+RECONNECT_PAUSE: Final = 0.1
+
+_NOTHING: Final = object()
+
+
+class Reply(NamedTuple):
+    """A reply.
+
+    :ivar code: of the error, empty if there was none; or :data:`LOST`, or :data:`ODD`.
+    """
+
+    result: Any = None
+    code: str = ""
+
+
+class Over(Exception):
+    """A transaction can't go on: a reply was an error, or never came."""
+
+
+class Unreachable(Exception):
+    """The server can't be reached any more."""
+
+
+def _is_page(result: Any) -> bool:
+    return (
+        isinstance(result, dict)
+        and isinstance(result.get("items"), list)
+        and isinstance(result.get("next", 0), str | None)
+    )
+
+
+_SHAPES: Final[dict[str, Callable[[Any], bool]]] = {
+    "GET": lambda result: isinstance(result, str | None),
+    "MGET": lambda result: isinstance(result, list) and all(isinstance(value, str | None) for value in result),
+    "EXISTS": lambda result: isinstance(result, bool),
+    "CAS": lambda result: isinstance(result, bool),
+    "INCR": lambda result: type(result) is int,
+    "COUNT": lambda result: type(result) is int,
+    "SCAN": _is_page,
+}
+"""What the result of a command looks like; of others: there is none."""
+
+
+def _fits(words: tuple[wire.Word, ...], result: Any) -> bool:
+    shape = _SHAPES.get(str(words[0]))
+    if shape is None:
+        return result is _NOTHING
+    return shape(result) and (words[0] != "MGET" or len(result) == len(words) - 1)
+
+
+class Client:
+    """One client.
+
+    :param connect: makes a connection.
+    :param numbers: the next one is the number of a client that comes, or comes back.
+    :param seed: decides what it does.
+    :ivar over: becomes true when nobody shall try to reconnect any more.
+    :ivar codes: how often each error was met, by its code.
+    """
+
+    def __init__(
+        self, connect: Callable[[], Awaitable[Link]], clock: IReactorTime, numbers: Iterator[int], seed: str
+    ) -> None:
+        self.random = random.Random(seed)
+        self.number = 0
+        self.over = False
+        self.codes: dict[str, int] = {}
+        self._connect = connect
+        self._clock = clock
+        self._numbers = numbers
+        self._link: Link | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether what is sent goes out."""
+        return self._link is not None and self._link.lost is None
+
+    async def ready(self) -> None:
+        """Connect, if there is no connection.
+
+        :raise Unreachable: it could not be done in :data:`RECONNECT_FOR` seconds.
+        """
+        until = self._clock.seconds() + RECONNECT_FOR
+        while not self.connected:
+            try:
+                self._link = await self._connect()
+            except Exception as error:
+                if self.over or self._clock.seconds() >= until:
+                    raise Unreachable(str(error) or type(error).__name__) from None
+                await self.sleep(RECONNECT_PAUSE)
+            self.number = next(self._numbers)
+
+    async def sleep(self, seconds: float) -> None:
+        """Do nothing."""
+        await deferLater(self._clock, seconds)
+
+    def leave(self) -> None:
+        """Break the connection."""
+        if self._link is not None and self._link.lost is None:
+            self._link.abort(ConnectionError("the client has left"))
+
+    def send(self, record: Transaction, *words: wire.Word) -> Deferred[Reply]:
+        """Send a request.
+
+        :param record: what it belongs to; a reply that the protocol does not have is recorded there.
+        :return: a Deferred of the reply, which never fails.
+        """
+        link = self._link
+        assert link is not None
+        return link.send(wire.request(*words)).addCallbacks(
+            self._answered, self._lost, callbackArgs=(link, record, words), errbackArgs=(record, words)
+        )
+
+    def _answered(self, line: bytes, link: Link, record: Transaction, words: tuple[wire.Word, ...]) -> Reply:
+        try:
+            reply = json.loads(line)
+            if reply["status"] == "Error" and isinstance(reply["mesg"], str):
+                code = str(reply["code"])
+                self.codes[code] = self.codes.get(code, 0) + 1
+                return Reply(None, code)
+            result = reply.get("result", _NOTHING)
+            if reply["status"] == "Ok" and _fits(words, result):
+                return Reply(None if result is _NOTHING else result)
+        except (ValueError, LookupError, TypeError, AttributeError):
+            pass
+        self.note_odd(record, words, line.decode(errors="replace"))
+        link.abort(ConnectionError("the reply was odd"))  # nobody knows what the next ones answer
+        return Reply(None, ODD)
+
+    def _lost(self, failure: Failure, record: Transaction, words: tuple[wire.Word, ...]) -> Reply:
+        if isinstance(failure.value, KvdError) and not isinstance(failure.value, Busy):
+            self.note_odd(record, words, f"a line too many: {failure.value}")
+        return Reply(None, LOST)
+
+    def note_odd(self, record: Transaction, words: tuple[wire.Word, ...], reply: str) -> None:
+        """Record a reply that the protocol does not have for a request."""
+        request = " ".join(map(str, words))
+        record.operations.append(Operation("odd", f"'{request}'", None, reply[:200]))
+
+    async def transact(self, history: History, work: Callable[[Txn], Awaitable[None]], read_only: bool) -> bool:
+        """Do some work in a transaction, and end it in one of all the ways in which one can end.
+
+        :return: whether it was committed.
+        """
+        txn = Txn(self, history, read_only)
+        try:
+            await txn.start()
+            await work(txn)
+        except Over:
+            await txn.give_up()
+        else:
+            await txn.finish()
+        return txn.record.outcome == COMMITTED
+
+    def read(self, history: History, recorded: Callable[[Any], list[Operation]], *words: wire.Word) -> Deferred[Reply]:
+        """Send a plain command that reads, recorded as a transaction of its own.
+
+        :param recorded: the operations that its result stands for.
+        """
+        record = history.begin(self.number)
+
+        def answered(reply: Reply) -> Reply:
+            if not reply.code:
+                record.operations += recorded(reply.result)
+            history.end(record, ROLLED_BACK if reply.code else COMMITTED, reply.code or None)
+            return reply
+
+        return self.send(record, *words).addCallback(answered)
+
+    def command(self, history: History, operation: Operation, *words: wire.Word) -> Deferred[Reply]:
+        """Send one of the plain commands whose order is checked key by key."""
+        record = history.begin(self.number)
+        record.operations.append(operation)
+
+        def answered(reply: Reply) -> Reply:
+            code = reply.code
+            if not code or (operation.verb == "INCR" and code == "NOT_A_NUMBER"):
+                record.operations[0] = operation._replace(result=reply.result)
+                history.end(record, COMMITTED)
+            else:
+                history.end(record, UNKNOWN if code in OPEN else ROLLED_BACK, code)
+            return reply
+
+        return self.send(record, *words).addCallback(answered)
+
+
+class Txn:
+    """A transaction under way, and its record."""
+
+    def __init__(self, client: Client, history: History, read_only: bool) -> None:
+        self.client = client
+        self.history = history
+        self.read_only = read_only
+        self.random = client.random
+        self.record = history.begin(client.number)
+        self.then: list[Callable[[], Deferred[Reply]]] = []  # plain reads to be sent right behind COMMIT
+        self._code = ""  # of the first error
+        self._open: list[Deferred[Reply]] = []  # what was sent without waiting for the reply
+
+    def _send(self, *words: wire.Word) -> Deferred[Reply]:
+        return self.client.send(self.record, *words).addCallback(self._note)
+
+    def _note(self, reply: Reply) -> Reply:
+        self._code = self._code or reply.code
+        return reply
+
+    async def start(self) -> None:
+        """Send START, and mostly wait for its reply."""
+
+        def started(reply: Reply) -> Reply:
+            if not reply.code:
+                self.history.started(self.record)
+            return reply
+
+        words = ("START", "READONLY") if self.read_only else ("START",)
+        self._open.append(self._send(*words).addCallback(started))
+        if self.random.random() < 0.7:
+            await self._settle()
+            await self.pause(0.4)
+
+    async def _settle(self) -> None:
+        for each in self._open:
+            await each
+        self._open.clear()
+        if self._code:
+            raise Over
+
+    async def pause(self, chance: float) -> None:
+        """Now and then, let others have some time."""
+        if self.random.random() < chance:
+            await self.client.sleep(self.random.choice((0.001, 0.003, 0.01)))
+
+    async def ask(self, *requests: tuple[wire.Word, ...]) -> list[Any]:
+        """Send requests all at once, and wait for their results.
+
+        :raise Over: one of them was refused, or lost.
+        """
+        waiting = [self._send(*words) for words in requests]
+        results = [(await each).result for each in waiting]
+        if self._code:
+            raise Over
+        return results
+
+    def did(self, verb: str, key: str, argument: Any = None, result: Any = None) -> None:
+        """Record an operation."""
+        self.record.operations.append(Operation(verb, key, argument, result))
+
+    def tell(self, *words: wire.Word) -> None:
+        """Send a request that has no result, and don't wait for its reply."""
+        self._open.append(self._send(*words))
+
+    async def finish(self) -> None:
+        """COMMIT mostly; or ROLLBACK, or COMMIT after an error, or leave without a word."""
+        await self.pause(0.3)
+        dice = self.random.random()
+        if dice < 0.005:
+            if dice < 0.001:
+                self._send("COMMIT")
+                self.history.end(self.record, UNKNOWN, LOST)
+            else:
+                self.history.end(self.record, ROLLED_BACK, LOST)
+            self.client.leave()
+        elif dice < 0.07:
+            await self._end("ROLLBACK")
+        else:
+            if dice < 0.1:
+                self.tell("INCR", "-", "this is no number")
+            await self._end("COMMIT")
+
+    async def give_up(self) -> None:
+        """End it after an error."""
+        await self._end(self.random.choice(("ROLLBACK", "COMMIT")))
+
+    async def _end(self, command: str) -> None:
+        goes_out = self.client.connected
+
+        def ended(reply: Reply) -> None:
+            code = reply.code
+            if command == "ROLLBACK":
+                if code:
+                    self.client.leave()  # it may be open still
+                outcome = ROLLED_BACK
+            elif not code:
+                outcome = COMMITTED
+                if self._code:
+                    self.client.note_odd(self.record, (f"COMMIT after {self._code}",), "Ok")
+            else:
+                outcome = UNKNOWN if code in OPEN and goes_out else ROLLED_BACK
+            self.history.end(self.record, outcome, self._code or code or None)
+
+        end = self.client.send(self.record, command).addCallback(ended)
+        looks = [look() for look in self.then] if goes_out and self.random.random() < 0.3 else []
+        for each in [*self._open, *looks]:
+            await each
+        await end
