@@ -64,9 +64,9 @@ class LoopTransport(asyncio.Protocol):
 
     def __init__(self, protocol: IProtocol) -> None:
         self._protocol = protocol
-        self._readable = False  # until the client ends, or we do
-        self._writable = False  # until we end, one way or other
         self._connected = False
+        self._readable = True  # until the client sends no more, or we want no more
+        self._writable = False  # until we end, one way or other
         self._paused = False  # we don't read for now
         self._early = b""  # came though we were paused
         self._half_closing = False  # loseWriteConnection was called
@@ -75,7 +75,6 @@ class LoopTransport(asyncio.Protocol):
         self._producer: IPushProducer | IPullProducer | None = None
         self._streaming = False  # it is a push producer
         self._full = False  # more than BUFFER waits to be sent
-        self._feeding = False  # the producer's next turn is scheduled
 
     # From the port.
 
@@ -103,7 +102,7 @@ class LoopTransport(asyncio.Protocol):
         if self._port.disconnecting or not self._port.connected:
             self._stream.abort()  # stopListening came in between, and its caller expects no more connections
             return
-        self._connected = self._readable = self._writable = True
+        self._connected = self._writable = True
         self._stream.set_write_buffer_limits(BUFFER, BUFFER // 4)
         self.setTcpNoDelay(True)
         try:
@@ -156,16 +155,13 @@ class LoopTransport(asyncio.Protocol):
         """Most of what waited is sent."""
         self._full = False
         # Not now: asyncio's transport does not expect to be closed while it calls us.
-        if self._half_closed:
-            self._loop.call_soon(self._write_connection_lost)
-        else:
-            self._feed_soon()
+        self._loop.call_soon(self._write_connection_lost if self._half_closed else self._feed)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The stream is closed."""
         if not self._connected:
             return
-        self._connected = self._readable = self._writable = False
+        self._connected = self._writable = False
         if self._reason is None:
             self._reason = Failure(ConnectionDone() if exc is None else ConnectionLost())
         producer, self._producer = self._producer, None
@@ -205,26 +201,20 @@ class LoopTransport(asyncio.Protocol):
         self._producer = cast(IPushProducer | IPullProducer, producer)
         self._streaming = streaming
         if not streaming:
-            self._feed_soon()
+            self._loop.call_soon(self._feed)
         elif self._full:
             self.pause_writing()
 
-    def _feed_soon(self) -> None:
-        if self._producer is not None and not self._feeding:
-            self._feeding = True
-            self._loop.call_soon(self._feed)
-
     def _feed(self) -> None:
         """Let the producer go on."""
-        self._feeding = False
         if self._producer is None or self._full or not self._writable:
             return
         try:
             self._producer.resumeProducing()
         except Exception:
             self._fail()
-        if not self._streaming and not self._full:
-            self._feed_soon()
+        if not self._streaming:
+            self._loop.call_soon(self._feed)
 
     def unregisterProducer(self) -> None:
         """The producer is done; what was to happen behind it happens now."""
@@ -240,13 +230,12 @@ class LoopTransport(asyncio.Protocol):
 
     def pauseProducing(self) -> None:
         """Read no more for now."""
-        if self._readable and not self._paused:
-            self._paused = True
-            self._stream.pause_reading()
+        self._paused = True
+        self._stream.pause_reading()
 
     def resumeProducing(self) -> None:
         """Read on."""
-        if self._readable and self._paused:
+        if self._readable:
             self._paused = False
             if self._early:
                 self._loop.call_soon(self._deliver_early)
@@ -261,12 +250,11 @@ class LoopTransport(asyncio.Protocol):
 
     def loseConnection(self) -> None:
         """Close the connection, behind what was written and what a producer still writes."""
-        if self._connected and not self.disconnecting:
-            self.disconnecting = True
-            self.pauseProducing()
-            self._readable = False
-            if self._producer is None:
-                self._close()
+        self.disconnecting = True
+        self._readable = False
+        self.pauseProducing()
+        if self._producer is None:
+            self._close()
 
     def _close(self) -> None:
         self._writable = False
@@ -274,7 +262,7 @@ class LoopTransport(asyncio.Protocol):
 
     def loseWriteConnection(self) -> None:
         """Close our direction alone, behind what was written and what a producer still writes."""
-        if self._writable and not self._half_closing and not self.disconnecting:
+        if self._writable:
             self._half_closing = True
             if self._producer is None:
                 self._close_writing()
@@ -298,7 +286,7 @@ class LoopTransport(asyncio.Protocol):
 
     def abortConnection(self) -> None:
         """Close the connection at once, with a reset, and drop what waits to be sent."""
-        if self._connected and self._reason is None:
+        if self._reason is None:
             with suppress(OSError):
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._abort(Failure(ConnectionAborted()))
@@ -311,7 +299,7 @@ class LoopTransport(asyncio.Protocol):
 
     def _abort(self, reason: Failure) -> None:
         self._reason = reason
-        self._readable = self._writable = False
+        self._writable = False
         self._stream.abort()
 
     # About the connection.

@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.interfaces import IPullProducer, IPushProducer
 from zope.interface import implementer
 
-from tests.transports import HalfCloseable, Server, World, in_world
+from tests.transports import HalfCloseable, Server, World, in_world, ours
 
 MUCH = bytes(1 << 24)  # 16 MiB, more than the system buffers for two sockets
 CHUNK = bytes(1 << 14)
@@ -19,10 +19,6 @@ CHUNK = bytes(1 << 14)
 def world(request: pytest.FixtureRequest) -> World:
     """A world served by each transport in turn."""
     return World(request.param)
-
-
-ours = pytest.mark.parametrize("world", ["asyncio", "uvloop"], indirect=True)
-"""For what Twisted's own transport does otherwise."""
 
 
 @implementer(IPushProducer)
@@ -145,6 +141,19 @@ async def test_a_producer_that_unregistered_is_told_nothing_more(world: World) -
     assert producer.told == []
 
 
+@ours
+@in_world
+async def test_a_producer_is_not_resumed_if_the_buffer_is_full_again_meanwhile(world: World) -> None:
+    server, _ = await world.connect()
+    producer = Push()
+    server.transport.registerProducer(producer, True)
+    server.transport.write(MUCH)
+    server.transport.resume_writing()
+    server.transport.pause_writing()
+    await world.turns()
+    assert set(producer.told) == {"pause"}
+
+
 # Pull producers.
 
 
@@ -174,6 +183,34 @@ async def test_a_pull_producer_is_not_asked_while_the_client_does_not_read(world
     assert producer.left == 0
 
 
+@ours
+@in_world
+async def test_a_pull_producer_that_unregisters_before_it_is_asked_is_not_asked(world: World) -> None:
+    server, client = await world.connect()
+    producer = Pull(server.transport, 1)
+    server.transport.registerProducer(producer, False)
+    server.transport.unregisterProducer()
+    await client.send(b"x")
+    await world.until(lambda: server.data == b"x")
+    assert producer.left == 1
+
+
+@ours
+@in_world
+async def test_a_pull_producer_is_not_asked_after_the_end_of_the_client(world: World) -> None:
+    server, client = await world.connect()
+    producer = Pull(server.transport, 4096)
+    server.transport.registerProducer(producer, False)
+    client.shut()
+    await world.turns()
+    left = producer.left
+    assert left > 0
+    await client.rest()
+    await world.until(lambda: "lost" in server.events)
+    assert producer.left == left
+    assert producer.stopped == 1
+
+
 # Both.
 
 
@@ -201,6 +238,7 @@ async def test_a_producer_is_stopped_when_the_connection_ends(world: World) -> N
 async def test_a_producer_that_comes_after_the_end_is_stopped_at_once(world: World) -> None:
     server, client = await world.connect()
     transport = server.transport
+    transport.registerProducer(Push(), True)
     client.reset()
     await world.until(lambda: "lost" in server.events)
     for streaming in True, False:
@@ -219,6 +257,20 @@ async def test_losing_the_connection_waits_until_a_pull_producer_is_done(world: 
     assert client.end == "closed"
     await world.until(lambda: "lost" in server.events)
     assert producer.stopped == 0
+
+
+@in_world
+async def test_nothing_is_received_while_losing_the_connection_waits_for_a_producer(world: World) -> None:
+    server, client = await world.connect()
+    server.transport.registerProducer(Pull(server.transport, 4096), False)
+    server.transport.loseConnection()
+    await client.send(b"too late")
+    await world.turns()
+    server.transport.resumeProducing()
+    await world.turns()
+    await client.rest()
+    await world.until(lambda: "lost" in server.events)
+    assert server.events == ["made", "lost"]
 
 
 @ours

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, cast
 
+import pytest
 import uvloop
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -25,6 +26,9 @@ from kvd.listen import server_endpoint
 
 LIMIT = 20.0
 """Seconds after which a test fails, whatever it waits for."""
+
+ours = pytest.mark.parametrize("world", ["asyncio", "uvloop"], indirect=True)
+"""For a promise that Twisted's own transport does not keep, or keeps otherwise."""
 
 P = ParamSpec("P")
 
