@@ -108,6 +108,7 @@ class SlowSnapshot:
         self._store = store
         self._taken = taken
         self._plain = taken is None
+        self._commits = False
 
     def _there(self) -> MemorySnapshot:
         if self._taken is None:
@@ -129,13 +130,18 @@ class SlowSnapshot:
     def commit(self, reads: Reads, writes: Mapping[str, str | None], by: int) -> Later[None]:
         def act() -> None:
             if self._plain and self._store.random.random() < 0.2:
-                self.close()
+                self._give_up()
                 raise Conflict("another server was faster", key="?")
             self._there().commit(reads, writes, by)
 
-        return self._store.later(act, self.close)
+        self._commits = True
+        return self._store.later(act, self._give_up)
 
     def close(self) -> None:
+        if not self._commits:  # else the commit closes it, which may still be done
+            self._give_up()
+
+    def _give_up(self) -> None:
         if self._taken is not None:
             self._taken.close()
 
