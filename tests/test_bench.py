@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -71,14 +72,17 @@ def test_a_batch_is_sent_when_every_line_of_the_one_before_it_is_answered(wire: 
     assert (wire.kind.requests, ended) == (2, [None])
 
 
-def test_the_writes_of_a_transaction_wait_for_its_reads_and_it_is_measured_whole(wire: Wire) -> None:
+def test_the_writes_of_a_transaction_wait_for_its_reads_and_it_is_measured_whole(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvd.bench.time", SimpleNamespace(perf_counter=iter([10.0, 13.0]).__next__))
     ended = wire.work((b"r\nr\n", b"w\n"))
     wire.receive(b"1\n")
     assert wire.written == [b"r\nr\n"]
     wire.receive(b"2\n")
     assert (wire.written, ended, wire.kind.latencies) == ([b"r\nr\n", b"w\n"], [], {})
     wire.receive(b"3\n")
-    assert (ended, sum(wire.kind.latencies.values())) == ([None], 1)
+    assert (ended, wire.kind.latencies) == ([None], {3_000_000: 1})
 
 
 ERROR = b'{"status": "Error", "mesg": "m", "code": "BUSY"}\n'
@@ -142,6 +146,11 @@ def test_a_mix_gives_each_kind_its_turns(server: MemoryServer) -> None:
     server.run(bench.fill())
     result = server.run(bench.run())
     assert {kind.name: kind.requests for kind in result.kinds} == {"get": 20, "put": 10, "transaction": 10}
+
+
+def test_clients_begin_with_different_kinds(server: MemoryServer) -> None:
+    bench = bench_of(server, clients=3, requests=3, mix=("get", "put", "incr"), keys=20)
+    assert [kind.requests for kind in server.run(bench.run()).kinds] == [1, 1, 1]
 
 
 def test_what_is_read_is_there_and_has_the_size_that_was_asked_for(server: MemoryServer) -> None:
