@@ -49,17 +49,21 @@ class Measured:
     rounds: dict[str, list[Figures]] = field(default_factory=dict)
 
     def median(self, server: str, figure: str = "per_second") -> float | None:
-        """The median of a figure over the rounds; None if this server was not measured."""
-        if server not in self.rounds:
-            return None
-        found: list[float] = [getattr(figures, figure) for figures in self.rounds[server]]
-        return statistics.median(found)
+        """The median of a figure over the rounds; None if nothing was measured of this server."""
+        answered = [figures for figures in self.rounds.get(server, []) if figures.requests or figure == "per_second"]
+        found: list[float] = [getattr(figures, figure) for figures in answered]
+        return statistics.median(found) if found else None
 
     def ratio(self, server: str, other: str) -> float | None:
-        """The median over the rounds of how many times as many requests a second a server answers as another."""
+        """The median over the rounds of how many times as many requests a second a server answers as another.
+
+        None if one was not measured, or if the other one once answered nothing in time.
+        """
         if server not in self.rounds or other not in self.rounds:
             return None
-        pairs = zip(self.rounds[server], self.rounds[other], strict=True)
+        pairs = list(zip(self.rounds[server], self.rounds[other], strict=True))
+        if not all(two.per_second for _, two in pairs):
+            return None
         return statistics.median(one.per_second / two.per_second for one, two in pairs)
 
 
@@ -108,6 +112,7 @@ def measure_rows(results: Results, load: Load, names: list[str], rows: list[Row]
                         if measured_on(name, row):
                             figures = load.run(server, row, results.seconds)
                             measured.rounds.setdefault(name, []).append(figures)
+                            server.settle()
                 results.rows.append(measured)
                 shown = ", ".join(f"{KINDS[name].title} {measured.median(name):,.0f}/s" for name in measured.rounds)
                 print(f"{report.row_title(row)}: {shown}", flush=True)
@@ -153,9 +158,9 @@ def main(words: list[str]) -> None:
             scale = 1000 if options.quick else 1
             filled = [name for name in names if name in ("kvd", "redis")]
             measure_filling(results, load, filled, MILLION // scale, 3 * MILLION // scale)
-    report.write(results, options.to)
     if options.json:
         options.json.write_text(json.dumps(asdict(results), indent=1) + "\n")
+    report.write(results, options.to)
 
 
 if __name__ == "__main__":

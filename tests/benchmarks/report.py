@@ -47,7 +47,7 @@ def figures(results: Results, charts: list[tuple[str, str]]) -> str:
     parts = [
         "## The machine",
         "\n".join(f"- {name}: {value}" for name, value in results.machine.items()),
-        f"Each figure is the median of {results.rounds} rounds of {results.seconds:g} seconds. The load came from "
+        f"Rounds: {results.rounds}, of {results.seconds:g} seconds for each figure. The load came from "
         f"{results.load}. Where that took more than {BUSY:.0%} of its core, the load may be what limits the figure: "
         f"{_busy(results)}.",
         *(f"![{title}]({name})" for name, title in charts),
@@ -182,25 +182,22 @@ def draw(results: Results, directory: Path) -> list[tuple[str, str]]:
 
 
 def _draw_rates(plt: Any, results: Results) -> Any:
-    """Bars: the same rows for all servers."""
+    """Dots: a line for each row, a dot for each server."""
     rows = [each for each in results.rows if each.row.clients == 50 and each.row.value == 3]
     if not rows:
         return None
-    names = _names(results)
-    figure, axes = plt.subplots(figsize=(8, 0.3 * len(rows) * len(names) + 1))
-    height = 0.8 / len(names)
-    for number, name in enumerate(names):
-        rates = [each.median(name) or 0 for each in rows]
-        places = [place + number * height for place in range(len(rows))]
-        bars = axes.barh(places, rates, height, label=KINDS[name].title, color=COLOURS[name])
-        axes.bar_label(bars, [f"{rate:,.0f}" if rate else "–" for rate in rates], padding=2, fontsize=7)
+    figure, axes = plt.subplots(figsize=(8, 0.4 * len(rows) + 1), layout="constrained")
+    for name in _names(results):
+        rates = [each.median(name) or None for each in rows]
+        axes.plot(rates, range(len(rows)), "o", markersize=8, label=KINDS[name].title, color=COLOURS[name])
     titles = [each.row.kind if each.row.kind == "transaction" else _short(each.row) for each in rows]
-    axes.set_yticks([place + 0.4 - height / 2 for place in range(len(rows))], titles)
+    axes.set_yticks(range(len(rows)), titles)
     axes.set_xscale("log")
     axes.set_xlabel("requests a second")
+    axes.grid(axis="both", which="major", linewidth=0.4)
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.1), ncols=len(names), frameon=False)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False)
     return figure
 
 

@@ -87,6 +87,17 @@ class Server:
         pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
+    def settle(self) -> None:
+        """Wait until it is done with what the last load left behind, for it shares its core with the next server."""
+        end = time.monotonic() + LIMIT
+        before = sum(self.cpu())
+        while time.monotonic() < end:
+            time.sleep(0.05)
+            now = sum(self.cpu())
+            if now - before < 0.02:  # two ticks
+                return
+            before = now
+
 
 def _free_port() -> int:
     with socket.socket() as probe:
