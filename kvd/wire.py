@@ -245,6 +245,9 @@ def values_result(values: list[str | None]) -> str:
     :raise TooLarge: as soon as the reply is over its limit.
     """
     parts = []
+    size = sum([len(value) for value in values if value is not None])
+    if size > MAX_REPLY:
+        too_large_reply()
     size = 0
     for value in values:
         part = "null" if value is None else quote(value)

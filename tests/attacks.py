@@ -307,6 +307,9 @@ ATTACKS: dict[str, Attack] = {
     "MGET of more than a reply holds": Attack(
         again(b"MGET" + b" big" * 1_000, size=1), 20, before=lambda: iter([b"PUT big %s\n" % BIG])
     ),
+    "MGET of all that a reply holds": Attack(
+        again(b"MGET" + b" big" * 15, size=1), 20, before=lambda: iter([b"PUT big %s\n" % BIG])
+    ),
     "6 MiB lines: PUT": Attack(long_lines(lambda: b"PUT key " + b"v" * LONG_LINE), 10, drops=True),
     "6 MiB lines: PUT, 100 clients": Attack(long_lines(lambda: b"PUT key " + b"v" * LONG_LINE), 100, drops=True),
     "6 MiB lines: MGET": Attack(long_lines(lambda: b"MGET" + b" a" * (LONG_LINE // 2)), 10, drops=True),
