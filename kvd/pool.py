@@ -47,7 +47,7 @@ class Pool:
         self._wait = wait
         self._turns = DeferredSemaphore(size)
         self._idle: list[Link] = []
-        self._links: set[Link] = set()
+        self._links: dict[Link, None] = {}  # in the order in which they were made, so that runs repeat
         self._closed = False
 
     async def lease(self) -> Link:
@@ -81,14 +81,14 @@ class Pool:
             raise
         except Exception as error:
             raise Unavailable(f"can't connect: {str(error) or type(error).__name__}; nothing was stored") from error
-        self._links.add(link)
+        self._links[link] = None
         link.when_lost().addCallback(self._lost, link)
         if self._closed:
             link.close()
         return link
 
     def _lost(self, _: None, link: Link) -> None:
-        self._links.discard(link)
+        self._links.pop(link, None)
         if link in self._idle:
             self._idle.remove(link)
 
@@ -108,6 +108,7 @@ class Pool:
         self._closed = True
         for waiting in list(self._turns.waiting):
             waiting.cancel()
-        for link in self._links:
+        links = list(self._links)
+        for link in links:
             link.close()
-        return gatherResults([link.when_lost() for link in self._links])
+        return gatherResults([link.when_lost() for link in links])

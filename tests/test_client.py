@@ -772,6 +772,24 @@ def test_transactions_wait_for_a_connection_in_order_and_a_cancelled_one_gives_u
     assert connections(server, client) == (3, 3)
 
 
+def test_connections_are_closed_in_the_order_in_which_they_were_made(
+    server: MemoryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = server.connect(pool=20)
+    made: list[int | None] = []
+    closed: list[int | None] = []
+
+    async def play(txn: Transaction) -> None:
+        made.append(id(txn._link))
+        await txn.get("a")
+
+    server.run(gatherResults([client.transact(play) for _ in range(20)]))
+    close = Link.close
+    monkeypatch.setattr(Link, "close", lambda link: (closed.append(id(link)), close(link)))
+    server.run(client.disconnect())
+    assert closed == made
+
+
 def test_a_closed_coroutine_gives_up_its_place(server: MemoryServer) -> None:
     client = server.connect(pool=1)
 
