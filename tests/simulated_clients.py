@@ -31,11 +31,14 @@ class Abandoned(Exception):
 
 
 class Plain(NamedTuple):
-    """A plain command, and how its answer gets into the history."""
+    """A plain command.
+
+    :ivar take: puts its result into the history, and tells its outcome.
+    """
 
     words: tuple[wire.Word, ...]
     record: history.Transaction
-    take: Callable[[Any], None]
+    take: Callable[[Any], str]
 
 
 class Crowd:
@@ -55,9 +58,13 @@ class Crowd:
         self.elements = count(1)  # of everything that is stored
         self.lists = [f"list{number}" for number in range(rand.randint(1, 4))]
         self.registers = [f"register{number}" for number in range(rand.randint(1, 3))]
-        self.rooms = [f"room{number}/" for number in range(2)]
-        self.shifts = [f"shift{number}/" for number in range(2)]
-        self.patience = rand.choice([0.001, 0.01, 0.3])  # seconds between what a client does
+        self.seen: dict[str, list[int]] = {}  # what lists held lately
+        self.rooms = [f"room{number}/" for number in range(rand.randint(1, 2))]
+        self.shifts = [f"shift{number}/" for number in range(rand.randint(1, 2))]
+        kinds = [self.append, self.transfer, self.book]
+        self.kinds = rand.sample(kinds, rand.randint(1, len(kinds)))
+        self.plainness = rand.choice([0.1, 0.3, 0.7])  # how likely a client sends a plain command
+        self.patience = rand.choice([0.001, 0.01, 0.1])  # seconds between what a client does
 
     def pause(self) -> Deferred[None]:
         """Do nothing for some time."""
@@ -66,7 +73,7 @@ class Crowd:
 
     # Clients that use kvd.client.
 
-    async def office(self, workers: int, most: int) -> None:
+    async def office(self, workers: int) -> None:
         """Some workers who share one client."""
         client = None
         while client is None:
@@ -77,26 +84,24 @@ class Crowd:
                 if self.stopping:
                     return
                 await deferLater(self.clock, 0.5)
-        at_work = [Deferred.fromCoroutine(self._work(client, most)) for _ in range(workers)]
+        at_work = [Deferred.fromCoroutine(self._work(client)) for _ in range(workers)]
         for worker in at_work:
             await worker
         await client.disconnect()
 
-    async def _work(self, client: Client, most: int) -> None:
+    async def _work(self, client: Client) -> None:
         number = next(self.numbers)
-        for _ in range(self.rand.randint(1, most)):
+        for _ in range(self.rand.randint(10, 40)):
             await self.pause()
             if self.stopping:
                 return
-            if self.rand.random() < 0.4:
+            if self.rand.random() < self.plainness:
                 plain = self.plain(number)
                 record = plain.record
                 try:
-                    plain.take(await client.call(*plain.words))
+                    self.history.end(record, plain.take(await client.call(*plain.words)))
                 except KvdError as error:
                     self.failed(record, error, True)
-                else:
-                    self.history.end(record, COMMITTED)
             else:
                 record = self.history.begin(number)
                 await self._transaction(client, record)
@@ -109,7 +114,9 @@ class Crowd:
         try:
             async with client.transaction(read_only) as txn:
                 self.history.started(record)
-                await self.rand.choice([self.append, self.transfer, self.book])(txn, record, read_only)
+                for _ in range(self.rand.randrange(4)):
+                    await self.pause()
+                await self.rand.choice(self.kinds)(txn, record, read_only)
                 if self.rand.random() < 0.1:
                     raise Abandoned
                 committing = True
@@ -195,32 +202,51 @@ class Crowd:
     def plain(self, number: int) -> Plain:
         """Any plain command, recorded as sent."""
         record = self.history.begin(number)
-        operations = record.operations
-        key = self.rand.choice(self.registers)
         what = self.rand.random()
-        if what < 0.6:
-            operations.append(self._on_register(key))
-            verb, _, argument, _ = operations[0]
-            words = [verb, key, *(argument if verb == "CAS" else [] if argument is None else [argument])]
-            return Plain(tuple(words), record, lambda result: self._set_result(record, result))
+        if what < 0.5:
+            return self._on_register(record)
         if what < 0.7:
-            return Plain(("MGET", *ACCOUNTS), record, lambda values: self.note_balances(record, values))
+            return self._on_list(record)
         if what < 0.8:
-            prefix = self.rand.choice(self.shifts)
-            words = wire.scan_words(prefix, None, None, 10_000, False, True)
-            return Plain(
-                tuple(words),
-                record,
-                lambda page: operations.append(Operation("scan", prefix, None, page["items"])),
-            )
-        key = self.rand.choice(self.lists)
-        return Plain(
-            ("GET", key),
-            record,
-            lambda value: operations.append(Operation("read", key, None, listed(value))),
-        )
+            return Plain(("MGET", *ACCOUNTS), record, lambda values: self.note_balances(record, values))
+        prefix = self.rand.choice(self.shifts)
+        words = wire.scan_words(prefix, None, None, 10_000, False, True)
+        return Plain(tuple(words), record, lambda page: noted(record, Operation("scan", prefix, None, page["items"])))
 
-    def _on_register(self, key: str) -> Operation:
+    def _on_list(self, record: history.Transaction) -> Plain:
+        key = self.rand.choice(self.lists)
+        if key not in self.seen or self.rand.random() < 0.3:
+            return Plain(("GET", key), record, lambda value: self._note_list(record, key, listed(value)))
+        before, element = self.seen[key], next(self.elements)
+        record.operations.append(Operation("append", key, element))
+
+        def take(stored: bool) -> str:
+            if not stored:
+                record.operations.clear()
+                return ROLLED_BACK
+            record.operations.insert(0, Operation("read", key, None, before))
+            self.seen[key] = [*before, element]
+            return COMMITTED
+
+        return Plain(("CAS", key, joined(before), joined([*before, element])), record, take)
+
+    def _note_list(self, record: history.Transaction, key: str, values: list[int]) -> str:
+        self.seen[key] = values
+        return noted(record, Operation("read", key, None, values))
+
+    def _on_register(self, record: history.Transaction) -> Plain:
+        operation = self._any_operation(self.rand.choice(self.registers))
+        record.operations.append(operation)
+        verb, key, argument, _ = operation
+        words = [verb, key, *(argument if verb == "CAS" else [] if argument is None else [argument])]
+
+        def take(result: Any) -> str:
+            record.operations[0] = operation._replace(result=result)
+            return COMMITTED
+
+        return Plain(tuple(words), record, take)
+
+    def _any_operation(self, key: str) -> Operation:
         value = str(next(self.elements))
         old = None if self.rand.random() < 0.3 else str(int(value) - self.rand.randint(1, 8))
         return self.rand.choice(
@@ -234,15 +260,10 @@ class Crowd:
             ]
         )
 
-    def _set_result(self, record: history.Transaction, result: Any) -> None:
-        verb = record.operations[0].verb
-        if verb not in ("PUT", "DEL"):
-            record.operations[0] = record.operations[0]._replace(result=result)
-
-    def note_balances(self, record: history.Transaction, values: list[str | None]) -> None:
+    def note_balances(self, record: history.Transaction, values: list[str | None]) -> str:
         """Record what was read of all accounts."""
         balances = dict(zip(ACCOUNTS, map(number_in, values), strict=True))
-        record.operations.append(Operation("balances", "bank", TOTAL, balances))
+        return noted(record, Operation("balances", "bank", TOTAL, balances))
 
     def audit(self, data: dict[str, str]) -> None:
         """Record what is stored in the end as one last transaction."""
@@ -266,9 +287,15 @@ class Crowd:
             self.history.end(record, COMMITTED)
 
 
+def noted(record: history.Transaction, operation: Operation) -> str:
+    """Record what was read; the outcome of whoever read it."""
+    record.operations.append(operation)
+    return COMMITTED
+
+
 def listed(value: str | None) -> list[int]:
     """The elements of a list as it is stored."""
-    return [] if value is None else [int(element) for element in value.split(",")]
+    return [] if not value else [int(element) for element in value.split(",")]
 
 
 def joined(elements: list[int]) -> str:

@@ -63,7 +63,8 @@ class Network:
         self.accepted = 0
         self.answered = 0
         self.most_at_once = 0  # replies in one write
-        self.most_before = 0  # replies to one other client between a request's arrival and the first reply to it
+        self.most_before = 0  # replies to one other client between a request's arrival and its own
+        self._writes: deque[tuple[float, End, int]] = deque(maxlen=1000)
         # How this network is.
         self.latency = rand.choice([0.0001, 0.002, 0.05])
         self.tears = rand.choice([0.0, 0.1, 0.5])  # how likely a packet is split
@@ -92,8 +93,9 @@ class Network:
 
     def cut(self) -> None:
         """Break some link in the middle of whatever is on its way; each side hears of it at a time of its own."""
-        if self.links:
-            end = self.rand.choice(self.links)
+        whole = [end for end in self.links if not end.deaf]
+        if whole:
+            end = self.rand.choice(whole)
             self.tell(f"{end.name} is cut")
             for each in (end, end.peer):
                 each.deaf = True
@@ -101,17 +103,19 @@ class Network:
 
     # How the server shares itself out among its clients.
 
-    def request_came(self, end: End) -> None:
-        """A request has reached the server; see how much others get until it is answered."""
-        end.others = {each.peer: each.peer.replies for each in self.links if each.peer is not end}
-
     def reply_leaves(self, end: End, number: int) -> None:
         """The server has written so many replies."""
         self.answered += number
         self.most_at_once = max(self.most_at_once, number)
-        for other, before in (end.others or {}).items():
-            self.most_before = max(self.most_before, other.replies - before)
-        end.others = None
+        if end.asked is not None:
+            others: dict[End, int] = {}
+            for when, other, replies in reversed(self._writes):
+                if when < end.asked:
+                    break
+                others[other] = others.get(other, 0) + replies
+            self.most_before = max(self.most_before, *others.values(), 0)
+            end.asked = None
+        self._writes.append((self.clock.rightNow, end, number))
 
     def unfair(self, at_once: bool) -> list[str]:
         """What some client got more than its share of.
@@ -131,8 +135,7 @@ class End:
     """One end of a connection.
 
     :ivar deaf: nothing arrives here any more.
-    :ivar replies: lines that were written here.
-    :ivar others: how many lines others had got when a request came that has no reply yet.
+    :ivar asked: when a request reached the machine that has no reply yet, if it waits for nothing but its turn.
     """
 
     peer: End
@@ -141,14 +144,13 @@ class End:
     def __init__(self, network: Network, name: str, is_client: bool) -> None:
         self.name = name
         self.closed = self.deaf = self.disconnecting = False
-        self.replies = 0
-        self.others: dict[End, int] | None = None
+        self.asked: float | None = None
         self._network = network
         self._is_client = is_client
         self._written = bytearray()  # and not on its way yet
         self._arrived = bytearray()  # and not read yet
         self._on_its_way = 0  # bytes that have left the peer
-        self._queue: deque[tuple[Callable[[Any], None], object]] = deque()  # what will happen at the peer
+        self._queue: deque[tuple[Callable[[Any], None], object, float]] = deque()  # what will happen at the peer
         self._last = 0.0  # when the latest packet to the peer arrives; none overtakes it
         self._shut = False  # nothing may be written any more
         self._ended = False  # the FIN has arrived
@@ -168,15 +170,13 @@ class End:
     def write(self, data: bytes) -> None:
         if self._shut or self.closed or not data:
             return
-        number = data.count(b"\n")
-        self.replies += number
         if not self._is_client:
-            self._network.reply_leaves(self, number)
+            self._network.reply_leaves(self, data.count(b"\n"))
         self._written += data
         self._hurry()
         if self._producer is not None and not self._full and len(self._written) > self._network.room:
             self._full = True
-            self.others = None  # it waits for itself
+            self.asked = None
             self._producer.pauseProducing()
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
@@ -222,14 +222,20 @@ class End:
         """Have something happen at the peer, behind all that is on its way there."""
         now = self._network.clock.seconds()
         self._last = max(self._last, now + self._network.delay())
-        self._queue.append((act, argument))
+        self._queue.append((act, argument, self._last))
         self._network.clock.callLater(self._last - now, self._next)
 
     def _next(self) -> None:
-        act, argument = self._queue.popleft()
+        act, argument, due = self._queue.popleft()
+        if isinstance(argument, bytes) and argument[: argument.rfind(b"\n") + 1].strip():
+            self.peer._asked_at(due)
         act(argument)
 
     # In.
+
+    def _asked_at(self, time: float) -> None:
+        if self.asked is None and not self._paused:
+            self.asked = time
 
     def _arrive(self, packet: bytes) -> None:
         self._on_its_way -= len(packet)
@@ -249,8 +255,6 @@ class End:
             data = bytes(self._arrived)
             self._arrived.clear()
             self._network.tell(f"{self._network.clock.rightNow:.6f} {self.name} gets {data!r}")
-            if not self._is_client and self.others is None and data[: data.rfind(b"\n") + 1].strip():
-                self._network.request_came(self)
             self.protocol.dataReceived(data)
             if self.peer._blocked:
                 self.peer._blocked = False

@@ -115,15 +115,11 @@ class Typewriter(Protocol):
 
 
 class Typist:
-    """One client after the other that writes bytes itself.
+    """One client after the other that writes bytes itself."""
 
-    :param most: batches of requests on one connection.
-    """
-
-    def __init__(self, crowd: Crowd, most: int) -> None:
+    def __init__(self, crowd: Crowd) -> None:
         self._crowd = crowd
         self._rand = crowd.rand
-        self._most = most
         self._own: list[tuple[str, str]] = []  # keys that this one inserted, with their prefixes
 
     async def work(self) -> None:
@@ -141,7 +137,7 @@ class Typist:
 
     async def _type(self, link: Typewriter) -> None:
         rand, number = self._rand, next(self._crowd.numbers)
-        for _ in range(rand.randint(1, self._most)):
+        for _ in range(rand.randint(1, 6)):
             link.send(self._batch(number))
             if rand.random() < 0.1:
                 link.transport.pauseProducing()
@@ -167,8 +163,8 @@ class Typist:
 
     def _batch(self, number: int) -> list[Request]:
         batch: list[Request] = []
-        flood = self._rand.random() < 0.02
-        for _ in range(400 if flood else self._rand.choice([1, 2, 5, 20])):
+        flood = self._rand.random() < 0.01
+        for _ in range(1000 if flood else self._rand.choice([1, 2, 5, 20])):
             what = self._rand.random()
             if flood or what < 0.3:
                 batch.append(self._ping())
@@ -218,11 +214,9 @@ class Typist:
                 self._crowd.history.end(record, UNKNOWN)
                 return
             try:
-                note(requests.result(reply))
+                self._crowd.history.end(record, note(requests.result(reply)))
             except KvdError as error:
                 self._crowd.failed(record, error, True)
-            else:
-                self._crowd.history.end(record, COMMITTED)
 
         return Request(self._line(words), take)
 
@@ -281,7 +275,7 @@ class Typist:
             self._own.append((key, prefix))
         return batch
 
-    def _noting(self, note: Callable[[Any], None]) -> Callable[[bytes | None], None]:
+    def _noting(self, note: Callable[[Any], object]) -> Callable[[bytes | None], None]:
         """What a request inside a transaction does with its reply: an error only dooms it."""
 
         def take(reply: bytes | None) -> None:

@@ -88,9 +88,9 @@ class Simulation:
         limits = Limits(
             clients=rand.choice([10_000, 10_000, 5]),
             line_time=rand.choice([60.0, 1.0]),
-            transaction_idle=rand.choice([60.0, 0.5]),
-            transaction_time=rand.choice([600.0, 1.0]),
-            memory=rand.choice([0, 0, 150_000]),
+            transaction_idle=rand.choice([60.0, 60.0, 0.5]),
+            transaction_time=rand.choice([600.0, 600.0, 1.0]),
+            memory=rand.choice([0, 0, 80_000]),
             store_wait=rand.choice([30.0, 0.1]),
         )
         self._service = StoreService(store, clock, limits)
@@ -121,13 +121,13 @@ class Simulation:
         rand, crowd = self._rand, self._crowd
         self._service.startService()
         self._memory.apply(START_DATA, 0)
-        crowds = [crowd.office(rand.randint(1, 4), 20) for _ in range(rand.randint(1, 2))]
-        crowds += [Typist(crowd, 5).work() for _ in range(rand.randint(0, 3))]
+        crowds = [crowd.office(rand.randint(2, 5)) for _ in range(rand.randint(1, 2))]
+        crowds += [Typist(crowd).work() for _ in range(rand.randint(0, 3))]
         self._at_work = gatherResults([Deferred.fromCoroutine(each).addErrback(self._failed) for each in crowds])
         if rand.random() < 0.5:
             self._cut(crowd.patience * rand.choice([20, 200]))
         if rand.random() < 0.3:
-            self._clock.callLater(crowd.patience * rand.uniform(0, 100), self._stop)
+            self._clock.callLater(crowd.patience * rand.uniform(10, 200), self._stop)
         self._go_on_until(lambda: self._at_work is not None and bool(self._at_work.called), "all clients are done")
         self._go_on_until(lambda: not self._pending(), "nothing is under way any more")
         self._check_end()

@@ -1,0 +1,125 @@
+"""Simulated runs: the real server passes all of them, and every server that lies is caught.
+
+Whatever fails here names its seed; ``python -m tests.simulation SEED`` shows that run packet by packet.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import connectProtocol
+
+from kvd.commands import TURN_REQUESTS
+from kvd.protocol import KvdFactory
+from kvd.service import StoreService
+from kvd.stores.memory import MemoryStore
+from tests.simulated_clients import Crowd
+from tests.simulated_network import BusyClock, Network
+from tests.simulated_typists import Request, Typewriter
+from tests.simulation import LIES, Simulation
+
+FIXED = range(60)
+NEW = [random.SystemRandom().getrandbits(32) for _ in range(12)]
+HANDFUL = 30
+"""How many seeds may be tried until a lie must have been caught."""
+
+# Which checks catch a lie: what the problems that they find begin with.
+CAUGHT_BY = {
+    "no read check": ("history: lost-update", "history: G-single", "history: bank"),
+    "no range check": ("history: G2", "history: bound"),
+    "deletions missed": ("history: G2",),
+    "snapshot taken late": ("history: late-snapshot", "history: G-single", "history: G1c"),
+    "torn commit": ("history: bank", "history: G-single"),
+    "acknowledged before stored": ("history: lost-update", "history: G", "history: linearizability", "history: bank"),
+    "aborted write shows": ("history: G1a", "history: bank"),
+    "applied twice": ("history: lost-update", "history: linearizability", "history: G", "history: bank"),
+    "replies swapped": ("order: ",),
+}
+
+
+def test_fixed_seeds_find_nothing_wrong_with_the_server() -> None:
+    for seed in FIXED:
+        outcome = Simulation(seed).run()
+        assert not outcome.problems, str(outcome)
+
+
+@pytest.mark.parametrize("place", range(len(NEW)))
+def test_new_seeds_find_nothing_wrong_with_the_server(place: int) -> None:
+    outcome = Simulation(NEW[place]).run()
+    assert not outcome.problems, str(outcome)
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_server_that_lies_is_caught_by_a_handful_of_seeds(lie: str) -> None:
+    found: list[str] = []
+    for seed in range(HANDFUL):
+        found += Simulation(seed, lie).run().problems
+        if any(problem.startswith(CAUGHT_BY[lie]) for problem in found):
+            return
+    raise AssertionError(f"{lie}: {HANDFUL} seeds found only {found}")
+
+
+def replay(hash_seed: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "tests.simulation", *arguments],
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("arguments", [("7",), ("8",), ("9",), ("2", "torn commit")], ids=" ".join)
+def test_a_seed_replays_byte_for_byte_whatever_the_hash_seed_is(arguments: tuple[str, ...]) -> None:
+    first, second = replay("1", *arguments), replay("2", *arguments)
+    assert first.stdout.count(b"\n") > 200, first.stderr
+    assert (first.stdout, first.returncode) == (second.stdout, second.returncode)
+
+
+def test_a_replay_says_what_is_wrong_and_fails() -> None:
+    seed = next(seed for seed in range(HANDFUL) if Simulation(seed, "torn commit").run().problems)
+    told = replay("0", str(seed), "torn commit")
+    assert told.returncode == 1
+    assert b"problem: history: " in told.stdout
+    assert b"What should have been seen" in told.stdout
+
+
+def test_who_pipelines_gets_no_more_than_a_turn_while_others_wait() -> None:
+    clock, rand, problems = BusyClock(2e-6), random.Random(0), list[str]()
+    service = StoreService(MemoryStore(), clock)
+    network = Network(clock, rand, KvdFactory(service), lambda line: None)
+    network.latency, network.tears, network.stalls, network.room = 0.0001, 0.0, 0.0, 64 * 1024
+    crowd = Crowd(clock, rand, network, problems)
+    flood = b"".join(b"GET key%d\n" % number for number in range(20_000))
+    answered = [0, 0]
+
+    async def pipeline() -> None:
+        link = Typewriter(crowd)
+        await connectProtocol(network, link)
+        link.send([Request(line + b"\n", lambda reply: count(0)) for line in flood.splitlines()])
+        await link.wait()
+
+    async def ask() -> None:
+        link = Typewriter(crowd)
+        await connectProtocol(network, link)
+        while answered[0] < 20_000:
+            link.send([Request(b"PING\n", lambda reply: count(1))])
+            await link.wait()
+
+    def count(who: int) -> None:
+        answered[who] += 1
+
+    done = [Deferred.fromCoroutine(each) for each in (pipeline(), *(ask() for _ in range(5)))]
+    while not all(each.called for each in done):
+        clock.advance(max(0.0, clock.calls[0].getTime() - clock.rightNow))
+    assert not problems
+    assert network.most_at_once == TURN_REQUESTS  # the flood was there, and came in turns
+    assert network.most_before <= TURN_REQUESTS
+    assert answered[1] > 20_000 / TURN_REQUESTS  # others were served at least once in each of its turns
