@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import socket
 import time
@@ -184,7 +183,7 @@ class Client(Commands):
         """
         if not line.strip(" ") or "\n" in line:
             raise BadRequest("a command is one line, and not a blank one")
-        return self._exchange(line.encode() + b"\n", line.split(maxsplit=1)[0].upper() in CHANGING)
+        return requests.reply(self._exchange(line.encode() + b"\n", line.split(maxsplit=1)[0].upper() in CHANGING))
 
     def call(self, *words: wire.Word) -> Any:
         """Send a request, and return the ``result`` of its reply (None where it has none)."""
@@ -195,12 +194,9 @@ class Client(Commands):
     def _call(self, words: tuple[wire.Word, ...]) -> Any:
         name = requests.name(words)
         changing = name in CHANGING and (self._open is None or name == "COMMIT")
-        reply = self._exchange(wire.request(*words), changing)
-        if reply["status"] != "Ok":
-            raise wire.error_from(reply)
-        return reply.get("result")
+        return requests.result(self._exchange(wire.request(*words), changing))
 
-    def _exchange(self, line: bytes, changing: bool) -> dict[str, Any]:
+    def _exchange(self, line: bytes, changing: bool) -> bytes:
         if self._socket is None or self._replies is None:
             raise Unavailable("not connected; connect() first")
         try:
@@ -216,8 +212,7 @@ class Client(Commands):
         except BaseException:  # a KeyboardInterrupt: the reply may still come
             self.disconnect()
             raise
-        reply: dict[str, Any] = json.loads(answer)
-        return reply
+        return answer
 
     @contextmanager
     def transaction(self, read_only: bool = False) -> Iterator[Transaction]:

@@ -19,7 +19,7 @@ class KvdError(Exception):
 
     code: ClassVar[str] = "INTERNAL"
 
-    def __init__(self, mesg: str, **fields: Any) -> None:
+    def __init__(self, mesg: str, /, **fields: Any) -> None:
         super().__init__(mesg)
         self.mesg = mesg
         self.fields = fields

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -11,8 +10,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITCPTranspor
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from kvd import wire
-from kvd.errors import KvdError, Unavailable
+from kvd import requests, wire
+from kvd.errors import Internal, KvdError, Unavailable
 
 TIMEOUT = 60.0
 """Seconds that a reply may take; the server gives its store half of that."""
@@ -137,6 +136,6 @@ class Link(Protocol):
 def _unasked(line: bytes) -> KvdError:
     """What a line means that answers no request: a server that turns the client away says why."""
     try:
-        return wire.error_from(json.loads(line))
-    except (ValueError, LookupError, TypeError, AttributeError):
+        return wire.error_from(requests.reply(line))
+    except (Internal, LookupError):  # no reply at all, or an Ok
         return Unavailable(f"this is no kvd server: it says {line[:40]!r}")

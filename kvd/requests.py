@@ -30,8 +30,32 @@ class Page(NamedTuple):
 
 
 def page(found: dict[str, Any], keys_only: bool) -> Page:
-    """The page that the result of a SCAN holds."""
-    return Page(found["items"] if keys_only else [tuple(item) for item in found["items"]], found["next"])
+    """The page that the result of a SCAN holds.
+
+    :raise kvd.errors.Internal: it holds none.
+    """
+    try:
+        items = list(found["items"])
+        return Page(items if keys_only else [tuple(item) for item in items], found["next"])
+    except (LookupError, TypeError):
+        raise Internal(f"this is no page of a scan: {str(found)[:40]}") from None
+
+
+def reply(line: bytes) -> dict[str, Any]:
+    """The reply that a line holds.
+
+    :raise kvd.errors.Internal: it holds none.
+    """
+    try:
+        found: Any = json.loads(line)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict):
+        if found.get("status") == "Ok":
+            return found
+        if found.get("status") == "Error" and isinstance(found.get("mesg"), str) and isinstance(found.get("code"), str):
+            return found
+    raise Internal(f"this is no reply of a kvd server: {line[:40]!r}")
 
 
 def result(line: bytes) -> Any:
@@ -39,14 +63,10 @@ def result(line: bytes) -> Any:
 
     :raise kvd.errors.KvdError: the reply is an Error; the class is that of its code.
     """
-    try:
-        reply: dict[str, Any] = json.loads(line)
-        error = None if reply["status"] == "Ok" else wire.error_from(reply)
-    except (ValueError, LookupError, TypeError):
-        raise Internal(f"this is no reply of a kvd server: {line[:40]!r}") from None
-    if error is not None:
-        raise error
-    return reply.get("result")
+    found = reply(line)
+    if found["status"] != "Ok":
+        raise wire.error_from(found)
+    return found.get("result")
 
 
 def lost(problem: str, changing: bool) -> KvdError:

@@ -776,8 +776,8 @@ def test_connections_are_closed_in_the_order_in_which_they_were_made(
     server: MemoryServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = server.connect(pool=20)
-    made: list[int | None] = []
-    closed: list[int | None] = []
+    made: list[int] = []
+    closed: list[int] = []
 
     async def play(txn: Transaction) -> None:
         made.append(id(txn._link))
@@ -785,7 +785,12 @@ def test_connections_are_closed_in_the_order_in_which_they_were_made(
 
     server.run(gatherResults([client.transact(play) for _ in range(20)]))
     close = Link.close
-    monkeypatch.setattr(Link, "close", lambda link: (closed.append(id(link)), close(link)))
+
+    def closing(link: Link) -> None:
+        closed.append(id(link))
+        close(link)
+
+    monkeypatch.setattr(Link, "close", closing)
     server.run(client.disconnect())
     assert closed == made
 
