@@ -10,7 +10,7 @@ of their UTF-8 bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from kvd.limits import Budget
@@ -129,7 +129,7 @@ class Snapshot(Protocol):
             it (``None`` if unknown); empty if a commit would succeed now.
         """
 
-    def commit(self, reads: Reads, writes: Mapping[str, str | None], by: int) -> Later[None] | None:
+    def commit(self, reads: Reads, writes: dict[str, str | None], by: int) -> Later[None] | None:
         """Make all writes visible at once, or none of them, and close the snapshot.
 
         :param reads: what must not have been changed by others since the snapshot was taken.
@@ -183,7 +183,7 @@ class Store(Protocol):
         Other stores return a new one, and their commit may raise Conflict; the command is then repeated.
         """
 
-    def growth(self, writes: Mapping[str, str | None]) -> int:
+    def growth(self, writes: dict[str, str | None]) -> int:
         """By how many bytes of memory these writes would make the data grow; 0 or less if they would not."""
 
     def info(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ order. Each test makes a server of its own; there is nothing to close.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from twisted.internet.address import IPv4Address
@@ -339,10 +339,10 @@ class _FaultySnapshot:
     def conflicts(self, reads: Reads, limit: int) -> list[tuple[str, int | None]] | Later[list[tuple[str, int | None]]]:
         return self._store.answer(lambda: self._snapshot.conflicts(reads, limit))
 
-    def commit(self, reads: Reads, writes: Mapping[str, str | None], by: int) -> Later[None] | None:
+    def commit(self, reads: Reads, writes: dict[str, str | None], by: int) -> Later[None] | None:
         return self._store.answer(lambda: self._commit(reads, writes, by))
 
-    def _commit(self, reads: Reads, writes: Mapping[str, str | None], by: int) -> None:
+    def _commit(self, reads: Reads, writes: dict[str, str | None], by: int) -> None:
         if self._conflicts_now():
             self.close()
             raise Conflict("a conflict, as the test wanted; nothing was stored, START again")

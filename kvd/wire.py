@@ -32,10 +32,8 @@ MAX_WORDS: Final = 10_000
 
 _LONG: Final = 64 * 1024
 
-_HTTP_ENDS: Final = (" HTTP/1.1", " HTTP/1.0")
-_HTTP_STARTS: Final = ("POST ", "Host:")
-_HTTP_ENDS_BYTES: Final = (b" HTTP/1.1", b" HTTP/1.0")
-_HTTP_STARTS_BYTES: Final = (b"POST ", b"Host:")
+_HTTP_ENDS: Final = (b" HTTP/1.1", b" HTTP/1.0")
+_HTTP_STARTS: Final = (b"POST ", b"Host:")
 
 
 class Refused:
@@ -54,9 +52,7 @@ def cut_lines(block: bytes) -> list[str | Refused]:
 
     :param block: whole lines; each ends in ``\n``, and one ``\r`` before that belongs to the end.
     """
-    if len(block) > _LONG and block.find(b"\n") == len(block) - 1:
-        return [_one_line(block[:-2] if block.endswith(b"\r\n") else block[:-1])]
-    if len(block) <= MAX_LINE:
+    if len(block) <= _LONG and b" HTTP/1." not in block and b"POST " not in block and b"Host:" not in block:
         try:
             lines: list[str | Refused] = []
             lines += block.decode().replace("\r\n", "\n").split("\n")
@@ -65,6 +61,8 @@ def cut_lines(block: bytes) -> list[str | Refused]:
         else:
             lines.pop()
             return lines
+    if block.find(b"\n") == len(block) - 1:  # one line, and maybe a very long one
+        return [_one_line(block[:-2] if block.endswith(b"\r\n") else block[:-1])]
     return [_one_line(line) for line in block.replace(b"\r\n", b"\n").split(b"\n")[:-1]]
 
 
@@ -75,11 +73,12 @@ HEAD: Final = 32
 def _one_line(line: bytes) -> str | Refused:
     if len(line) > MAX_LINE:
         return line_too_large(line[:HEAD], len(line))
+    if line.endswith(_HTTP_ENDS) or line.startswith(_HTTP_STARTS):
+        problem = "this is no HTTP server, it speaks the kvd line protocol; closing the connection"
+        return Refused(SpeaksHttp(problem), "")
     try:
         return line.decode()
     except UnicodeDecodeError as error:
-        if line.endswith(_HTTP_ENDS_BYTES) or line.startswith(_HTTP_STARTS_BYTES):
-            return Refused(http(), "")
         problem = f"the line is no UTF-8: byte {error.start} of it is 0x{line[error.start]:02x}"
         return Refused(BadRequest(problem), line[:HEAD].decode(errors="replace"))
 
@@ -90,26 +89,14 @@ def line_too_large(head: bytes, size: int) -> Refused:
     return Refused(error, head.decode(errors="replace"))
 
 
-def speaks_http(line: str) -> bool:
-    """Whether a line comes from a browser, or was forged through one."""
-    return line.endswith(_HTTP_ENDS) or line.startswith(_HTTP_STARTS)
-
-
-def http() -> SpeaksHttp:
-    """The error for a line that speaks HTTP."""
-    return SpeaksHttp("this is no HTTP server, it speaks the kvd line protocol; closing the connection")
-
-
 def parse(line: str) -> tuple[str, list[Word]]:
     """Take a request apart.
 
     :param line: one line without its end, and not blank.
     :return: the command's name in capitals, and its arguments.
-    :raise BadRequest: if the line is no proper JSON array though it begins with ``[``, or speaks HTTP.
+    :raise BadRequest: if the line is no proper JSON array though it begins with ``[``.
     :raise TooLarge: if there are more than ``MAX_WORDS`` arguments.
     """
-    if speaks_http(line):
-        raise http()
     name, space, rest = line.partition(" ")
     if name[:1] == "[":
         return _parse_json(line)
@@ -231,7 +218,19 @@ def text_result(value: str | None) -> str:
     """The reply whose result is a string, or null."""
     if value is None:
         return '{"status": "Ok", "result": null}\n'
-    return '{"status": "Ok", "result": ' + quote(value) + "}\n"
+    quoted = quote(value) if len(value) < _LONG_TEXT else _quote_long(value)
+    return '{"status": "Ok", "result": ' + quoted + "}\n"
+
+
+_LONG_TEXT: Final = 1024
+_PLAIN: Final = bytes(code for code in range(0x20, 0x7F) if code not in b'"\\')
+
+
+def _quote_long(text: str) -> str:
+    """As quote, which looks at each character by itself; most long texts have none that must be escaped."""
+    if text.isascii() and not text.encode("ascii").translate(None, _PLAIN):
+        return f'"{text}"'
+    return quote(text)
 
 
 def result(value: Any) -> str:

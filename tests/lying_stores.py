@@ -6,7 +6,7 @@ on fixed occasions, not by chance, so that runs repeat. They need the plain buil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from twisted.internet.interfaces import IAddress
 
@@ -15,7 +15,7 @@ from kvd.interfaces import Count, Page, Pieces, Range, Reads, Scan
 from kvd.protocol import KvdFactory, KvdProtocol
 from kvd.stores.memory import MemorySnapshot, MemoryStore
 
-Writes = Mapping[str, str | None]
+Writes = dict[str, str | None]
 
 
 class LyingSnapshot(MemorySnapshot):

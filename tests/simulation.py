@@ -120,7 +120,7 @@ class Simulation:
     def _play(self) -> None:
         rand, crowd = self._rand, self._crowd
         self._service.startService()
-        self._memory.apply(START_DATA, 0)
+        self._memory.apply({**START_DATA}, 0)
         crowds = [crowd.office(rand.randint(2, 5)) for _ in range(rand.randint(1, 2))]
         crowds += [Typist(crowd).work() for _ in range(rand.randint(0, 3))]
         self._at_work = gatherResults([Deferred.fromCoroutine(each).addErrback(self._failed) for each in crowds])

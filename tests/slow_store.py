@@ -9,7 +9,7 @@ then a plain command's commit meets a conflict, as it would with other servers o
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -88,7 +88,7 @@ class SlowStore:
         else:
             answer.callback(done)
 
-    def growth(self, writes: Mapping[str, str | None]) -> int:
+    def growth(self, writes: dict[str, str | None]) -> int:
         """That of the memory store behind it."""
         return self.memory.growth(writes)
 
@@ -127,7 +127,7 @@ class SlowSnapshot:
     def conflicts(self, reads: Reads, limit: int) -> Later[list[tuple[str, int | None]]]:
         return self._store.later(lambda: self._there().conflicts(list(reads), limit))
 
-    def commit(self, reads: Reads, writes: Mapping[str, str | None], by: int) -> Later[None]:
+    def commit(self, reads: Reads, writes: dict[str, str | None], by: int) -> Later[None]:
         def act() -> None:
             if self._plain and self._store.random.random() < 0.2:
                 self._give_up()

@@ -136,7 +136,7 @@ def test_a_page_laid_over_by_own_writes_is_the_page_of_both_together(
     stored: dict[str, str], own: dict[str, str | None], limit: int, descending: bool
 ) -> None:
     store = MemoryStore()
-    store.apply(stored, 1)
+    store.apply({**stored}, 1)
     txn = Transaction(store.snapshot(), False, 0)
     txn.write(own)
     scan = Scan(EVERYTHING._replace(descending=descending), limit)

@@ -429,10 +429,13 @@ def test_who_took_long_is_not_behind_others_for_ever() -> None:
 def test_a_turn_ends_after_two_milliseconds() -> None:
     server = server_with()
     server.service.shared.info = lambda: _take_time(server.clock)
-    server.client(1).protocol.dataReceived(b"INFO\n" * 5)
-    assert server.client(1).received().count(b"\n") == 1
-    server.settle()
+    server.client(1).protocol.dataReceived(b"INFO\n" * 9)
     assert server.client(1).received().count(b"\n") == 4
+    server.settle()
+    assert server.client(1).received().count(b"\n") == 5
+    server.play("2 START -> ok")
+    server.client(2).protocol.dataReceived(b"INFO\n" * 3)
+    assert server.client(2).received().count(b"\n") == 1
 
 
 @pytest.mark.parametrize("words", [b"SCAN LIMIT 500", b"COUNT", b"MGET " + b"a " * 1000])

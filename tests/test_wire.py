@@ -9,10 +9,26 @@ from hypothesis import strategies as st
 
 from kvd import wire
 from kvd.arguments import integer_in, prefix_range
-from kvd.errors import BY_CODE, BadRequest, Conflict, KvdError
+from kvd.errors import BY_CODE, BadRequest, Conflict, KvdError, SpeaksHttp
 from tests.server import Server
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(st.text("PO STHos:TP/1.0x\r"), st.sampled_from(["", "GET a\n", "é\n", "\r\n"]))
+@example("GET / HTTP/1.1", "")
+def test_a_line_speaks_http_by_its_ends_alone(line: str, before: str) -> None:
+    cut = wire.cut_lines(f"{before}{line}\r\n".encode())[-1]
+    http = line.endswith((" HTTP/1.0", " HTTP/1.1")) or line.startswith(("POST ", "Host:"))
+    assert isinstance(cut, wire.Refused) == http
+    assert http or cut == line
+
+
+@given(st.text(st.characters(max_codepoint=0x250), min_size=1000, max_size=1100))
+@example("x" * 2000)
+@example("x" * 2000 + "\x7f")
+def test_long_texts_are_printed_as_short_ones(text: str) -> None:
+    assert wire.text_result(text) == json.dumps({"status": "Ok", "result": text}) + "\n"
 
 
 @given(st.binary())
@@ -22,7 +38,7 @@ def test_any_bytes_are_cut_into_lines_of_text_or_refusals(data: bytes) -> None:
     for raw, line in zip(data.split(b"\n"), lines, strict=True):
         if isinstance(line, str):
             assert line.encode() in (raw, raw.removesuffix(b"\r"))
-        else:
+        elif not isinstance(line.error, SpeaksHttp):
             assert raw.decode(errors="replace").encode() != raw
 
 
@@ -50,8 +66,7 @@ def test_the_json_form_carries_any_key_and_value(key: str, value: str) -> None:
 )
 def test_the_plain_form_carries_any_key_without_spaces_and_any_value_of_one_line(key: str, value: str) -> None:
     line = f"PUT {key} {value}"
-    if not wire.speaks_http(line):
-        assert wire.parse(line) == ("PUT", [key, value])
+    assert wire.parse(line) == ("PUT", [key, value])
 
 
 @given(TEXT | st.none())

@@ -7,7 +7,7 @@ list. With no snapshot open a write is one dict store. What open snapshots still
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from heapq import merge
 from itertools import islice
 from sys import getsizeof
@@ -70,7 +70,7 @@ class MemoryStore:
         """How much there is."""
         return {"keys": len(self.values), "old_values": self.history.size, "old_values_bytes": self.history.bytes}
 
-    def growth(self, writes: Mapping[str, str | None]) -> int:
+    def growth(self, writes: dict[str, str | None]) -> int:
         """By how many bytes these writes would make the data grow."""
         grown = 0
         for key, value in writes.items():
@@ -81,7 +81,7 @@ class MemoryStore:
                 grown += pair_bytes(key, value)
         return grown
 
-    def apply(self, writes: Mapping[str, str | None], by: int) -> None:
+    def apply(self, writes: dict[str, str | None], by: int) -> None:
         """Make writes visible, all as one commit.
 
         :raise OutOfMemory: there is no room for them; nothing was stored.
@@ -107,7 +107,7 @@ class MemoryStore:
         if self.history.size:
             self._let_go()
 
-    def _check_room(self, writes: Mapping[str, str | None]) -> None:
+    def _check_room(self, writes: dict[str, str | None]) -> None:
         grown = self.growth(writes)
         if grown > 0 and self.budget.used + grown > self.budget.limit:
             raise self.budget.exceeded()
@@ -123,7 +123,7 @@ class MemoryStore:
             if history.oldest is mark:  # nobody who could give it up was told
                 self.forget(mark)
 
-    def _remember(self, writes: Mapping[str, str | None], by: int) -> None:
+    def _remember(self, writes: dict[str, str | None], by: int) -> None:
         self.history.version += 1
         for key, value in writes.items():
             old = self.values.get(key)
@@ -173,7 +173,8 @@ class Latest:
 
     def read(self, keys: list[str]) -> list[str | None]:
         """The values as they are now."""
-        return list(map(self._store.values.get, keys))
+        values = self._store.values
+        return [values.get(key) for key in keys]
 
     def scan(self, scan: Scan) -> Page | Pieces[Page]:
         """A page of what is there now."""
@@ -191,7 +192,7 @@ class Latest:
         """None: nothing can come between a plain command's read and its write."""
         return []
 
-    def commit(self, reads: Reads, writes: Mapping[str, str | None], by: int) -> None:
+    def commit(self, reads: Reads, writes: dict[str, str | None], by: int) -> None:
         """Store."""
         self._store.apply(writes, by)
 
@@ -295,7 +296,7 @@ class MemorySnapshot:
             return sorted(history.keys_after(self._mark, within), reverse=within.descending)
         return list(self._store.keys_between(within, with_dead=True))
 
-    def commit(self, reads: Reads, writes: Mapping[str, str | None], by: int) -> None:
+    def commit(self, reads: Reads, writes: dict[str, str | None], by: int) -> None:
         """Check what was read, and store."""
         conflicts = self.conflicts(reads, 1)
         self.close()
