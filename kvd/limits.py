@@ -58,12 +58,22 @@ class Budget:
     """The account of memory. Whoever holds bytes for clients adds them to ``used``, and takes them off again.
 
     :ivar buffers: how many of the used bytes are input and output of connections.
+    :ivar room: how many bytes may be used by what grows. The rest of the limit is for old values, so that what is
+        overwritten at the limit does not end every open transaction at once.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit or NO_LIMIT
         self.used = 0
         self.buffers = 0
+        self.room = 0
+        self.crowded = False
+        self.set_crowded(False)
+
+    def set_crowded(self, crowded: bool) -> None:
+        """Tell whether the process takes more memory than the limit, though less may be used; then nothing may grow."""
+        self.crowded = crowded
+        self.room = 0 if crowded else self.limit - min(SPARE, self.limit // 16)
 
     def strained(self) -> bool:
         """Whether the largest of transactions and buffers has to go.
@@ -75,7 +85,8 @@ class Budget:
 
     def exceeded(self) -> OutOfMemory:
         """The error for what would grow, at the limit."""
+        holes = " (and the process takes more, for memory that was given up is not all of use yet)" * self.crowded
         return OutOfMemory(
-            f"the server is at its memory limit: {self.used} of {self.limit} bytes are used; "
+            f"the server is at its memory limit: {self.used} of {self.limit} bytes are used{holes}; "
             "reading, DEL, and overwriting with something no larger still work"
         )

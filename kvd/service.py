@@ -20,6 +20,7 @@ from kvd.interfaces import Store
 from kvd.limits import Limits
 from kvd.listen import transport_name
 from kvd.protocol import KvdProtocol
+from kvd.resident import EVERY, ResidentWatch
 from kvd.session import Session, Shared
 from kvd.turns import TurnQueue
 
@@ -62,6 +63,8 @@ class StoreService(Service):
         self._all_gone: Deferred[None] | None = None
         self._watch = LoopingCall(self._look_after)
         self._watch.clock = clock
+        self._memory_watch = LoopingCall(self._look_at_memory)
+        self._memory_watch.clock = clock
 
     def startService(self) -> None:
         """Open the store, and begin to watch over the time limits."""
@@ -70,6 +73,9 @@ class StoreService(Service):
         limits = self.shared.limits
         times = [limits.transaction_idle, limits.transaction_time, limits.line_time, limits.idle_time]
         self._watch.start(min([1.0, *(time / 4 for time in times if time)]), now=False)
+        if limits.memory:
+            self._resident = ResidentWatch(self.shared.budget, self.seconds)
+            self._memory_watch.start(EVERY, now=False)
 
     async def _stop(self) -> None:
         for protocol in list(self._connections.values()):
@@ -81,6 +87,8 @@ class StoreService(Service):
             if too_long.active():
                 too_long.cancel()
         self._watch.stop()
+        if self._memory_watch.running:
+            self._memory_watch.stop()
         stopped = self.store.stop()
         if stopped is not None:
             await stopped.deferred
@@ -126,6 +134,9 @@ class StoreService(Service):
             why = protocol.overdue(now)
             if why is not None:
                 self._drop(protocol, why)
+
+    def _look_at_memory(self) -> None:
+        self._resident.look()
 
     def _drop(self, protocol: KvdProtocol, why: str) -> None:
         self._dropped += 1

@@ -133,7 +133,7 @@ class Session:
             )
         if txn.bytes > limits.transaction_bytes > 0:
             raise TooLarge(f"the transaction takes {txn.bytes} bytes; at most {limits.transaction_bytes} are allowed")
-        if budget.used > budget.limit:
+        if budget.used > budget.room:
             if budget.strained():
                 shared.relieve()
             if txn.expired is not None:

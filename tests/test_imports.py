@@ -23,6 +23,7 @@ MODULES = {
 SERVER = [
     "kvd.errors",
     "kvd.wire",
+    "kvd.lines",
     "kvd.limits",
     "kvd.interfaces",
     "kvd.arguments",
@@ -37,6 +38,7 @@ SERVER = [
     "kvd.transport",
     "kvd.listen",
     "kvd.turns",
+    "kvd.resident",
     "kvd.protocol",
     "kvd.service",
     "kvd.ports",

@@ -8,6 +8,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
+import kvd.resident
 from kvd.limits import MIB, SPARE, Limits, half_of_memory
 from kvd.protocol import KvdFactory, Refusal
 from kvd.service import CONNECTION_BYTES
@@ -23,6 +24,7 @@ def server_with(**limits: float) -> Server:
         setattr(server.service.shared.limits, name, value)
     if "memory" in limits:
         server.service.shared.budget.limit = int(limits["memory"])
+        server.service.shared.budget.set_crowded(False)
     return server
 
 
@@ -222,6 +224,49 @@ def test_the_room_that_a_transaction_holds_is_there_for_its_commit() -> None:
         1 COMMIT -> ok
         2 GET a  -> "{value}"
     """)
+
+
+def test_nothing_grows_while_the_process_takes_more_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    resident = [100 * MIB]
+    monkeypatch.setattr(kvd.resident, "resident_bytes", lambda: resident[0])
+    trims: list[float] = []
+    monkeypatch.setattr(kvd.resident, "give_back", lambda: trims.append(1))
+    server = server_with()
+    limit = server.service.shared.budget.limit
+    server.play("""
+        1 PUT a 12345 -> ok
+        2 START       -> ok
+    """)
+    resident[0] = limit + 101 * MIB
+    server.clock.advance(1)
+    assert trims
+    server.play("""
+        1 PUT b 1     -> OUT_OF_MEMORY
+        1 PUT a 54321 -> ok
+        1 GET a       -> "54321"
+        2 PUT b 1     -> OUT_OF_MEMORY
+        1 DEL a       -> ok
+    """)
+    assert "the process takes more" in server.client(1).ask("PUT b 1")["mesg"]
+    resident[0] = limit + 99 * MIB
+    server.clock.advance(1)
+    server.play("1 PUT b 1     -> ok")
+
+
+def test_at_the_limit_short_transactions_go_on_while_others_overwrite() -> None:
+    server = server_with(memory=2 * MIB)
+    fill(server)
+    for number in range(10):
+        server.play("1 START -> ok")
+        server.client(1).ask("GET key1")
+        for other in range(5):
+            assert server.client(2).ask(f"PUT key{10 * number + other} " + "z" * 10_000)["status"] == "Ok"
+        server.play("1 COMMIT -> ok")
+
+
+def test_the_process_has_a_size() -> None:
+    assert MIB < kvd.resident.resident_bytes() < 100 * 1024 * MIB
+    kvd.resident.give_back()
 
 
 def test_a_snapshot_that_pins_too_much_is_ended_and_told_why() -> None:

@@ -87,7 +87,7 @@ class MemoryStore:
         :raise OutOfMemory: there is no room for them; nothing was stored.
         """
         budget = self.budget
-        if budget.used + LARGEST * len(writes) > budget.limit:
+        if budget.used + LARGEST * len(writes) > budget.room:
             self._check_room(writes)
         if self.history.newest is not None:
             self._remember(writes, by)
@@ -109,7 +109,7 @@ class MemoryStore:
 
     def _check_room(self, writes: dict[str, str | None]) -> None:
         grown = self.growth(writes)
-        if grown > 0 and self.budget.used + grown > self.budget.limit:
+        if grown > 0 and self.budget.used + grown > self.budget.room:
             raise self.budget.exceeded()
 
     def _let_go(self) -> None:
