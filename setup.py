@@ -14,6 +14,7 @@ CORE = [
     "kvd/handlers.py",
     "kvd/interfaces.py",
     "kvd/limits.py",
+    "kvd/lines.py",
     "kvd/session.py",
     "kvd/stores/history.py",
     "kvd/stores/memory.py",

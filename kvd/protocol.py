@@ -8,7 +8,6 @@ their requests, and no client makes the server hold more than a bounded number o
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
@@ -21,24 +20,19 @@ from zope.interface import implementer
 
 from kvd.commands import turn
 from kvd.errors import Busy
+from kvd.lines import BATCH, LineBuffer
 from kvd.session import Session, Steps, TimedOut
-from kvd.wire import HEAD, MAX_LINE, Refused, cut_lines, error, line_too_large
+from kvd.wire import MAX_LINE, error
 
 if TYPE_CHECKING:
     from kvd.service import StoreService
 
-
-LINE_BYTES = 80
-"""What a waiting line takes in memory beside its text."""
 
 SLOW_TURN = 0.0005
 """A connection whose turn took more seconds than this has its next ones behind others', for a while."""
 
 PENALTY = 20
 """That while, as a multiple of what the turn took."""
-
-BATCH = 8 * 1024
-"""Bytes that are cut into lines for one turn; who sends more at once has that turn behind others."""
 
 
 class IKvdTransport(ITCPTransport, IConsumer, IPushProducer):
@@ -60,11 +54,7 @@ class KvdProtocol(LineReceiver):
 
     def __init__(self, service: StoreService) -> None:
         self._service = service
-        self._data = b""  # whole lines that are not cut yet, from _place on
-        self._place = 0
-        self._lines: deque[str | Refused] = deque()
-        self._partial = bytearray()  # a line whose end has not arrived; its head, if it is too long
-        self._size = 0  # the length of that line
+        self._input = LineBuffer()
         self._reading = True
         self._full = False  # the client does not read fast enough
         self._between = False  # a turn is over, and the next one has not begun
@@ -87,67 +77,21 @@ class KvdProtocol(LineReceiver):
 
     def dataReceived(self, data: bytes) -> None:
         """Answer the lines that have arrived whole."""
-        while self._data:  # the transport had more than we have read
-            self._cut()
-        end = data.rfind(b"\n") + 1
-        if end != len(data) or self._size:
-            self._data = self._whole_lines(data, end)
-        else:
-            self._data = data
+        input = self._input
+        input.feed(data)
+        if not input.unfinished:
             self._line_since = None
+        else:
+            if self._line_since is None or b"\n" in data:
+                self._line_since = self._service.seconds()
+            self._hold()
         if self._waiting or self._between or self._full or self._closed:
-            return
-        if len(data) > BATCH or len(self._data) > BATCH or (self._behind and self._is_behind()):
+            self._hold()
+        elif len(data) > BATCH or (self._behind and self._is_behind()):
             self._wait_for_turn()  # to read on, if no line is whole yet
             self._set_reading()
         else:
             self._turn()
-
-    def _whole_lines(self, data: bytes, end: int) -> bytes:
-        """The lines that ``data[:end]`` completes; the rest waits for its end."""
-        lines = data[:end]
-        if end and self._size:
-            if self._size > len(self._partial):
-                start = data.index(b"\n") + 1
-                size = self._size + start - (2 if data[:start].endswith(b"\r\n") else 1)
-                self._lines.append(line_too_large(bytes(self._partial), size))
-                lines = data[start:end]
-            else:
-                lines = bytes(self._partial) + lines
-            self._partial.clear()
-            self._size = 0
-        if end == len(data):
-            self._line_since = None
-        elif end or self._line_since is None:
-            self._line_since = self._service.seconds()
-        self._size += len(data) - end
-        if self._size <= MAX_LINE + 1:  # the last byte may be the \r of the line's end
-            self._partial += data[end:]
-        else:
-            self._partial += data[end : end + HEAD]
-            del self._partial[HEAD:]
-        self._hold()
-        return lines
-
-    def _more(self) -> bool:
-        """Whether anything waits to be answered."""
-        return bool(self._lines or self._data)
-
-    def _cut(self) -> None:
-        """Cut the lines for one turn, and at least one: what is not cut yet takes less memory."""
-        start = self._place
-        if len(self._data) - start <= BATCH:
-            block = self._data[start:] if start else self._data
-        else:
-            end = self._data.rfind(b"\n", start, start + BATCH) + 1 or self._data.index(b"\n", start) + 1
-            block = self._data[start:end]
-            self._place = end
-            if end < len(self._data):
-                self._lines.extend(cut_lines(block))
-                return
-        self._data = b""
-        self._place = 0
-        self._lines.extend(cut_lines(block))
 
     # Replies out.
 
@@ -155,9 +99,8 @@ class KvdProtocol(LineReceiver):
         """Answer what waits, until the turn is over or the store must be waited for."""
         seconds = self.session.shared.seconds
         self._active = began = seconds()
-        if self._data and not self._lines:
-            self._cut()
-        replies, steps = turn(self.session, self._lines, began)
+        self._input.cut()
+        replies, steps = turn(self.session, self._input.lines, began)
         now = seconds()
         if now - began > SLOW_TURN:
             self._behind = now + PENALTY * (now - began)
@@ -177,9 +120,9 @@ class KvdProtocol(LineReceiver):
 
     def _go_on(self) -> None:
         """See to what comes behind the replies of a turn."""
-        if self.session.closing or (self._ended and not self._more()):
+        if self.session.closing or (self._ended and not self._input):
             self.close()
-        elif self._more() and not self._full and not self._between:
+        elif self._input and not self._full and not self._between:
             self._wait_for_turn()
         self._set_reading()
 
@@ -198,11 +141,11 @@ class KvdProtocol(LineReceiver):
             self._turn()
 
     def _set_reading(self) -> None:
-        wanted = not (self._more() or self._between or self._full or self._waiting or self._ended or self._closed)
+        wanted = not (self._input or self._between or self._full or self._waiting or self._ended or self._closed)
         if wanted != self._reading:
             self._reading = wanted
             if wanted:
-                if self._partial:  # its end could not come while we did not read
+                if self._input.unfinished:  # its end could not come while we did not read
                     self._line_since = self._service.seconds()
                 self.transport.resumeProducing()
             else:
@@ -214,7 +157,7 @@ class KvdProtocol(LineReceiver):
 
     def _hold(self) -> None:
         """Let the server's budget hold the bytes that the buffers of this connection take now."""
-        number = len(self._partial) + len(self._data) + LINE_BYTES * len(self._lines) + self._unread
+        number = self._input.bytes_held() + self._unread
         budget = self.session.shared.budget
         grown = number - self.held
         budget.used += grown
@@ -293,7 +236,7 @@ class KvdProtocol(LineReceiver):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection has ended, one way or other: roll back, but let an accepted COMMIT finish."""
         self._closed = True
-        self._drop_lines()
+        self._input.clear()
         self._unread = 0
         self._hold()
         if self._waiting is not None and not self.session.committing:
@@ -301,25 +244,20 @@ class KvdProtocol(LineReceiver):
         self.session.close()
         self._service.close_session(self)
 
-    def _drop_lines(self) -> None:
-        self._lines.clear()
-        self._data = b""
-        self._partial.clear()
-
     # The end, from our side.
 
     def close(self) -> None:
         """Send what was written, then close the connection."""
         if not self._closed:
             self._closed = True
-            self._drop_lines()
+            self._input.clear()
             self.transport.unregisterProducer()
             self.transport.loseConnection()
 
     def abort(self) -> None:
         """Close the connection at once. What it holds is given up now; the transport may take its time."""
         self._closed = True
-        self._drop_lines()
+        self._input.clear()
         self._unread = 0
         self._hold()
         self.transport.abortConnection()

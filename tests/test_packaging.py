@@ -27,6 +27,7 @@ CORE = [
     "handlers",
     "interfaces",
     "limits",
+    "lines",
     "session",
     "stores/history",
     "stores/memory",

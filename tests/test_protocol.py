@@ -104,7 +104,7 @@ def test_a_line_over_the_limit_that_comes_in_pieces_is_not_kept(client: Connecti
     client.send(b"PUT k ")
     for _ in range(130):
         client.send(b"x" * 64 * 1024)
-        assert len(client.protocol._partial) <= wire.MAX_LINE + 1
+        assert client.protocol.held <= wire.MAX_LINE + 1
     assert client.received() == b""
     replies = client.exchange(b"xx\r\nPING\n").splitlines(keepends=True)
     assert (code(replies[0]), replies[1]) == ("TOO_LARGE", result("PONG"))
