@@ -122,7 +122,7 @@ class LoopTransport(asyncio.Protocol):
             self._fail()
 
     def _deliver_early(self) -> None:
-        if self._early and self._readable and not self._paused:
+        if self._early and not self._stream.is_closing():
             data, self._early = self._early, b""
             self._stream.resume_reading()
             self.data_received(data)
@@ -314,16 +314,14 @@ class LoopTransport(asyncio.Protocol):
 
     def getTcpNoDelay(self) -> bool:
         """Whether Nagle's algorithm is off."""
-        return self._is_tcp() and bool(self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        if self._socket.family == socket.AF_UNIX:
+            return False
+        return bool(self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         """Switch Nagle's algorithm off or on. UNIX sockets have none."""
-        if self._is_tcp():
-            with suppress(OSError):  # macOS refuses it on a connection that was reset
-                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
-
-    def _is_tcp(self) -> bool:
-        return self._socket.family != socket.AF_UNIX
+        with suppress(OSError):  # macOS refuses it on a connection that was reset, too
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, enabled)
 
     def getTcpKeepAlive(self) -> bool:
         """Whether a silent connection is probed."""

@@ -201,10 +201,13 @@ async def test_a_pull_producer_is_not_asked_after_the_end_of_the_client(world: W
     server, client = await world.connect()
     producer = Pull(server.transport, 4096)
     server.transport.registerProducer(producer, False)
+    left = -1
+    while left != producer.left:
+        left = producer.left
+        await world.turns()
     client.shut()
     await world.turns()
-    left = producer.left
-    assert left > 0
+    assert producer.left == left > 0
     await client.rest()
     await world.until(lambda: "lost" in server.events)
     assert producer.left == left

@@ -124,8 +124,9 @@ async def test_a_connection_paused_from_its_first_moment_is_not_told_of_the_end_
     await world.until(lambda: server.events == ["made", "read lost"])
 
 
+@pytest.mark.parametrize("end", ["loseConnection", "abortConnection"])
 @in_world
-async def test_what_waited_while_it_was_paused_is_not_delivered_to_a_connection_that_is_lost(world: World) -> None:
+async def test_what_waited_while_it_was_paused_is_not_delivered_after_the_end(world: World, end: str) -> None:
     def shy() -> Server:
         server = Server()
         server.on["made"] = lambda: server.transport.pauseProducing()
@@ -135,7 +136,7 @@ async def test_what_waited_while_it_was_paused_is_not_delivered_to_a_connection_
     await client.send(b"x")
     await world.turns()
     server.transport.resumeProducing()
-    server.transport.loseConnection()
+    getattr(server.transport, end)()
     await world.until(lambda: "lost" in server.events)
     assert server.events == ["made", "lost"]
 
