@@ -194,8 +194,8 @@ class Simulation:
         history = self._crowd.history
         try:
             verdict = check(history)
-        except ValueError as error:
-            self.problems.append(f"history: {error}")
+        except (ValueError, TypeError) as error:  # no server of ours answers what the checks can't even read
+            self.problems.append(f"history: {error!r}")
             return {}
         self.problems += [f"history: {violation.anomaly}" for violation in verdict.violations]
         if verdict.violations:

@@ -94,25 +94,39 @@ class SlowStore:
 
     def snapshot(self, ended: Callable[[str], None]) -> Later[SlowSnapshot]:
         """A snapshot of the time at which the answer comes."""
-        return self.later(lambda: SlowSnapshot(self, self.memory.snapshot(ended)))
+        return self.later(lambda: SlowSnapshot(self, ended, plain=False).take())
 
     def latest(self) -> SlowSnapshot:
         """A snapshot of the time of its first read."""
-        return SlowSnapshot(self, None)
+        return SlowSnapshot(self, lambda reason: None, plain=True)
 
 
 class SlowSnapshot:
     """A :class:`kvd.interfaces.Snapshot` that answers later."""
 
-    def __init__(self, store: SlowStore, taken: MemorySnapshot | None) -> None:
+    def __init__(self, store: SlowStore, ended: Callable[[str], None], plain: bool) -> None:
         self._store = store
-        self._taken = taken
-        self._plain = taken is None
+        self._tell_end = ended
+        self._taken: MemorySnapshot | None = None
+        self._plain = plain
         self._commits = False
+        self._ended = False
+
+    def take(self) -> SlowSnapshot:
+        """Take it now."""
+        self._taken = self._store.memory.snapshot(self._end)
+        return self
+
+    def _end(self, reason: str) -> None:
+        self._ended = True
+        self._tell_end(reason)
 
     def _there(self) -> MemorySnapshot:
+        if self._ended:
+            raise Unavailable("the store gave the snapshot up for want of memory; nothing was stored")
         if self._taken is None:
-            self._taken = self._store.memory.snapshot()
+            self.take()
+        assert self._taken is not None
         return self._taken
 
     def read(self, keys: list[str]) -> Later[list[str | None]]:
