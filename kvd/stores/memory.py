@@ -108,6 +108,9 @@ class MemoryStore:
             self._let_go()
 
     def _check_room(self, writes: dict[str, str | None]) -> None:
+        most = sum(map(getsizeof, writes)) + sum(map(getsizeof, writes.values())) + PAIR_BYTES * len(writes)
+        if self.budget.used + most <= self.budget.room:
+            return  # that is enough to know, and costs far less than how much it is
         grown = self.growth(writes)
         if grown > 0 and self.budget.used + grown > self.budget.room:
             raise self.budget.exceeded()
@@ -137,7 +140,10 @@ class MemoryStore:
 
     def forget(self, mark: Mark) -> None:
         """Close a snapshot."""
-        for key in self.history.close(mark):
+        freed = self.history.close(mark)
+        if not self.dead:
+            return
+        for key in freed:
             if self.values.get(key) is None:
                 self.dead.discard(key)
 
