@@ -88,6 +88,7 @@ class Client:
     :param numbers: the next one is the number of a client that comes, or comes back.
     :param seed: decides what it does.
     :ivar over: becomes true when nobody shall try to reconnect any more.
+    :ivar met_odd: whether it met a reply that the protocol does not have.
     :ivar codes: how often each error was met, by its code.
     """
 
@@ -97,6 +98,7 @@ class Client:
         self.random = random.Random(seed)
         self.number = 0
         self.over = False
+        self.met_odd = False
         self.codes: dict[str, int] = {}
         self._connect = connect
         self._clock = clock
@@ -167,6 +169,7 @@ class Client:
 
     def note_odd(self, record: Transaction, words: tuple[wire.Word, ...], reply: str) -> None:
         """Record a reply that the protocol does not have for a request."""
+        self.met_odd = True
         request = " ".join(map(str, words))
         record.operations.append(Operation("odd", f"'{request}'", None, reply[:200]))
 

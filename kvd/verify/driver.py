@@ -117,6 +117,8 @@ class Driver:
         async def work(client: Client) -> None:
             passed = 0.0
             while not self.stopped and passed < seconds and len(history.transactions) < TRANSACTIONS:
+                if any(each.met_odd for each in self._clients):
+                    break  # that is a violation, and what comes behind it can't be trusted
                 if await self._is_ready(client):
                     workload = client.random.choice(workloads)
                     if client.random.random() < FOCUSED:

@@ -116,27 +116,32 @@ class Shifts:
         return [self._look(client, shift) for shift in range(self._shift + 1)]
 
 
+def flag(number: int) -> str:
+    """The name of a flag; the order of the names is that of the numbers."""
+    return f"flags/{number:06}"
+
+
 class Flags:
     """Look whether single keys are there, and then either remove one that is, or put one there that is not.
 
-    In the history each key is a prefix of its own. Three are in use at a time, and each is put there once.
+    In the history each key is a prefix of its own. Four are in use at a time, and each is put there once.
     """
 
     def __init__(self, space: Space) -> None:
         self._space = space
         self._used = 0
         self._fresh: set[str] = set()  # nobody has tried to put these there
-        self._flags = [self._next() for _ in range(3)]
+        self._flags = [self._next() for _ in range(4)]
 
     def _next(self) -> str:
         self._used += 1
-        name = f"flags{self._used}"
+        name = flag(self._used)
         self._fresh.add(name)
         return name
 
     async def turn(self, client: Client) -> None:
         """One transaction."""
-        flags = client.random.sample(self._flags, 2)
+        flags = client.random.sample(self._flags, client.random.choice((2, 2, 3)))
         changed: list[tuple[str, bool]] = []
         read_only = client.random.random() < READ_ONLY
         done = await client.transact(self._space.history, lambda txn: self._work(txn, flags, changed), read_only)
@@ -147,23 +152,27 @@ class Flags:
     async def _work(self, txn: Txn, flags: list[str], changed: list[tuple[str, bool]]) -> None:
         keys = [self._space.key(name) for name in flags]
         txn.then.append(lambda: self._look(txn.client, flags[0]))
-        if txn.random.random() < 0.1 and not txn.read_only:
+        if txn.random.random() < 0.25 and not txn.read_only:
             await self._remove_if_there(txn, flags[0], changed)
             del flags[0], keys[0]
-        if txn.random.random() < 0.4:
-            there = await txn.ask(*[("EXISTS", key) for key in keys])
-        elif txn.random.random() < 0.5:
-            there = [value is not None for value in await txn.ask(*[("GET", key) for key in keys])]
-        else:
+        way = txn.random.random()
+        if way < 0.3:
+            there = dict(zip(flags, await txn.ask(*[("EXISTS", key) for key in keys]), strict=True))
+        elif way < 0.5:
+            values = await txn.ask(*[("GET", key) for key in keys])
+            there = {name: value is not None for name, value in zip(flags, values, strict=True)}
+        elif way < 0.7:
             (values,) = await txn.ask(("MGET", *keys))
-            there = [value is not None for value in values]
-        for name, is_there in zip(flags, there, strict=True):
+            there = {name: value is not None for name, value in zip(flags, values, strict=True)}
+        else:
+            there = await self._walk(txn)
+        for name, is_there in there.items():
             txn.did("scan", name, None, [name] * is_there)
         await txn.pause(0.4)
         if txn.read_only:
             return
-        fresh = [name for name, is_there in zip(flags, there, strict=True) if not is_there and name in self._fresh]
-        present = [name for name, is_there in zip(flags, there, strict=True) if is_there]
+        fresh = [name for name, is_there in there.items() if not is_there and name in self._fresh]
+        present = [name for name, is_there in there.items() if is_there]
         if fresh and (not present or txn.random.random() < 0.6):
             name = txn.random.choice(fresh)
             self._fresh.remove(name)
@@ -177,6 +186,16 @@ class Flags:
             txn.tell("DEL", self._space.key(name))
         elif txn.random.random() < 0.2 and flags[0] in self._flags:  # what became of it is not known to anybody
             self._flags[self._flags.index(flags[0])] = self._next()
+
+    async def _walk(self, txn: Txn) -> dict[str, bool]:
+        """A scan that is cut short tells what is there up to and including the key that comes next."""
+        flags = sorted(self._flags)
+        low = txn.random.choice(flags[:2])
+        words = ("SCAN", "PREFIX", self._space.key("flags/"), "FROM", self._space.key(low), "LIMIT", 1, "KEYS")
+        (page,) = await txn.ask(words)
+        found = [self._space.name(key) for key in page["items"]]
+        met = self._space.name(page["next"])
+        return {name: name in found or name == met for name in flags if low <= name and (met is None or name <= met)}
 
     async def _remove_if_there(self, txn: Txn, name: str, changed: list[tuple[str, bool]]) -> None:
         """CAS tells whether it was there, also where it changes nothing."""
@@ -195,4 +214,4 @@ class Flags:
 
     def look_all(self, client: Client) -> list[Deferred[Reply]]:
         """Look at every flag."""
-        return [self._look(client, f"flags{number + 1}") for number in range(self._used)]
+        return [self._look(client, flag(number + 1)) for number in range(self._used)]

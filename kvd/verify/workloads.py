@@ -278,11 +278,11 @@ class Registers:
         """One to five commands at once."""
         place = client.random.randrange(len(self._keys))
         waiting = [self._any(client, self._keys[place]) for _ in range(client.random.choice((1, 1, 1, 2, 3, 5)))]
-        for each in waiting:
-            await each
         key = self._keys[place]
         self._commands[key] = self._commands.get(key, 0) + len(waiting)
-        if self._commands[key] >= self.COMMANDS:
+        codes = [(await each).code for each in waiting]
+        # Each outcome that stays unknown doubles the number of orders that there could be.
+        if (self._commands[key] >= self.COMMANDS or not OPEN.isdisjoint(codes)) and self._keys[place] == key:
             self._keys[place] = self._next()
 
     def _any(self, client: Client, name: str) -> Deferred[Reply]:
