@@ -25,7 +25,7 @@ SWAPPED = "replies swapped"
 NAMES = (RIGHT, SWAPPED, *STORES)
 
 
-class _Parent(Protocol):
+class Parent(Protocol):
     """Notices that whoever started the server is gone, or done."""
 
     def __init__(self, gone: Deferred[None]) -> None:
@@ -43,7 +43,7 @@ def serve(reactor: Any, name: str) -> Deferred[None]:
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
     print(port.getHost().port, flush=True)
     gone: Deferred[None] = Deferred()
-    StandardIO(_Parent(gone))
+    StandardIO(Parent(gone))
     return gone
 
 

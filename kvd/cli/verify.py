@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+import traceback
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     Found = tuple[History, Verdict]
 
-REPLY_TIME = 10.0
+REPLY_TIME = 5.0
 """Seconds that a reply may take."""
 
 PATIENCE = 10.0
@@ -95,20 +96,27 @@ class Report:
 class Progress:
     """Tells how far it is, on standard error, if that is a terminal."""
 
-    def __init__(self, driver: Driver, seconds: float) -> None:
+    def __init__(self, reactor: Any, driver: Driver, seconds: float) -> None:
+        self._clock = reactor
+        self._begun = reactor.seconds()
         self._driver = driver
         self._seconds = seconds
+        self._ticks = LoopingCall(self._tell)
+        if sys.stderr.isatty():
+            self._ticks.start(0.5)
 
-    def tell(self) -> None:
-        """Tell."""
-        figures = self._driver.figures
-        done = sum(figures.transactions.values()) + sum(figures.commands.values())
-        line = f"{figures.seconds:6.1f} of {self._seconds:g} s, {done:,} transactions and commands checked"
+    def _tell(self) -> None:
+        passed = self._clock.seconds() - self._begun
+        line = (
+            f"{passed:6.1f} of {self._seconds:g} s, {self._driver.figures.checked:,} transactions and commands checked"
+        )
         print(line, end="\r", file=sys.stderr, flush=True)
 
     def end(self) -> None:
         """Leave a clean line."""
-        print(" " * 79, end="\r", file=sys.stderr, flush=True)
+        if self._ticks.running:
+            self._ticks.stop()
+            print(" " * 79, end="\r", file=sys.stderr, flush=True)
 
 
 async def _load(reactor: Any, options: Options, driver: Driver, report: Report | None) -> Found | None:
@@ -118,16 +126,11 @@ async def _load(reactor: Any, options: Options, driver: Driver, report: Report |
         if report is not None:
             report.add(history, verdict)
 
-    progress = Progress(driver, options["seconds"])
-    ticks = LoopingCall(progress.tell)
-    if sys.stderr.isatty():
-        ticks.start(0.5)
+    progress = Progress(reactor, driver, options["seconds"])
     try:
         return await driver.run(options["seconds"], checked)
     finally:
-        if ticks.running:
-            ticks.stop()
-            progress.end()
+        progress.end()
         try:
             await Deferred.fromCoroutine(driver.end()).addTimeout(PATIENCE, reactor)
         except Exception as error:
@@ -190,8 +193,8 @@ async def _run(reactor: Any, options: Options) -> None:
             made: Deferred[Link] = connectProtocol(endpoint, Link(reactor, REPLY_TIME))
             return made
 
-        (await connect()).close()
         driver = Driver(connect, reactor, options["clients"], options["seed"])
+        await driver.begin()
         report = Report(options["report"], options) if options["report"] else None
     except ImportError as error:
         print(f"kvd verify needs networkx ({error}): pip install 'txkvd[verify]'", file=sys.stderr)
@@ -205,6 +208,9 @@ async def _run(reactor: Any, options: Options) -> None:
         status = show(found, driver, options)
         if report is not None:
             report.end({"valid": found is None, "status": status, "prefix": driver.prefix, **asdict(driver.figures)})
+    except Exception:  # a fault of ours says nothing about the server
+        traceback.print_exc()
+        status = 2
     finally:
         reactor.removeSystemEventTrigger(trigger)
         over.callback(None)

@@ -29,7 +29,7 @@ ODD: Final = "odd reply"
 OPEN: Final = frozenset([LOST, ODD, "OUTCOME_UNKNOWN", "INTERNAL"])
 """What leaves it open whether something was stored."""
 
-RECONNECT_FOR: Final = 5.0
+RECONNECT_FOR: Final = 8.0
 """Seconds for which a client tries to get a connection back."""
 RECONNECT_PAUSE: Final = 0.1
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from time import monotonic
@@ -59,6 +60,11 @@ class Figures:
     codes: dict[str, int] = field(default_factory=dict)
     undecided: int = 0
 
+    @property
+    def checked(self) -> int:
+        """How many of both there were."""
+        return sum(self.transactions.values()) + sum(self.commands.values())
+
     def add(self, history: History) -> None:
         """Count what a history holds."""
         for each in history.transactions:
@@ -90,6 +96,21 @@ class Driver:
         numbers = count(1)
         self._clients = [Client(connect, clock, numbers, f"{seed}/{number}") for number in range(clients)]
 
+    async def begin(self) -> None:
+        """See that the server is there, and answers.
+
+        :raise Exception: it isn't, or does not.
+        """
+        link = await self._connect()
+        reply = await link.send(wire.request("COUNT", "PREFIX", self.prefix))
+        link.close()
+        try:
+            found = json.loads(reply)
+            if found["status"] != "Ok":
+                raise wire.error_from(found)
+        except (ValueError, LookupError, TypeError):
+            raise ConnectionError(f"this is no kvd server: it says {reply[:40]!r}") from None
+
     async def run(self, seconds: float, checked: Callable[[History, Verdict], None]) -> tuple[History, Verdict] | None:
         """Load the server, and check.
 
@@ -105,7 +126,8 @@ class Driver:
             checked(history, verdict)
             if verdict.violations:
                 return history, verdict
-            await self.remove(f"{self.prefix}{self._windows}/")
+            if not self.trouble:
+                await self._tidy(f"{self.prefix}{self._windows}/")
         return None
 
     async def _window(self, seconds: float) -> History:
@@ -144,7 +166,12 @@ class Driver:
             return False
         return True
 
-    async def remove(self, prefix: str) -> None:
+    async def _tidy(self, prefix: str) -> None:
+        """Remove what a window has left; if that fails, it is tried again in the end."""
+        with suppress(Exception):
+            await self._remove(prefix)
+
+    async def _remove(self, prefix: str) -> None:
         """Remove all keys that begin with this.
 
         :raise Exception: it could not be done.
@@ -167,4 +194,4 @@ class Driver:
         """
         for client in self._clients:
             client.leave()
-        await self.remove(self.prefix)
+        await self._remove(self.prefix)
