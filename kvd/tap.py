@@ -28,6 +28,9 @@ log = Logger()
 
 DEFAULT_PORT = 8765
 
+BACKLOG = 511
+"""Connections that may wait to be accepted; with Twisted's 50, a burst of 100 takes a second."""
+
 
 class Options(usage.Options):
     """The options of ``twistd kvd``."""
@@ -75,11 +78,12 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Check what stands in the options, as far as that opens nothing; and choose the reactor, before it is used."""
         install_reactor()
-        self.endpoints: list[str] = list(self["listen"])
+        self.endpoints = [(name, name) for name in self["listen"]]  # what they are called, and what they are
         if self["port"] is not None or not self.endpoints:
             port = DEFAULT_PORT if self["port"] is None else self["port"]
             interface = self["interface"].replace("\\", r"\\").replace(":", r"\:")
-            self.endpoints.insert(0, f"tcp:{port}:interface={interface}")
+            name = f"tcp:{port}:interface={interface}"
+            self.endpoints.insert(0, (name, f"{name}:backlog={BACKLOG}"))
         self.made_store = self._make_store(self["store"])
 
     def _make_store(self, value: str) -> Store:
@@ -124,6 +128,8 @@ class Daemon(MultiService):
         """Start, and say so."""
         # There is nothing to reload; and a hangup of the terminal must not take the data away.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # What clients hold has no cycles, and looking for some among all of it takes long: rarely, then.
+        gc.set_threshold(700, 10, 1000)
         calm_collector()
         super().startService()
         log.info(
@@ -167,9 +173,9 @@ def makeService(options: Options, reactor: Any = None) -> Daemon:
     store = StoreService(options.made_store, reactor, limits, time.monotonic)
     factory = KvdFactory(store)
     ports = []
-    for name in options.endpoints:
+    for name, description in options.endpoints:
         try:
-            endpoint = server_endpoint(reactor, name)
+            endpoint = server_endpoint(reactor, description)
         except Exception as error:  # a plugin for an endpoint may raise anything
             raise SystemExit(f"twistd kvd: {name!r} is no endpoint to listen on: {error}") from None
         ports.append(Port(name, endpoint, factory, bool(options["open"])))
