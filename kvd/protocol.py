@@ -110,8 +110,8 @@ class KvdProtocol(LineReceiver):
             self._waiting = self._finish(steps)
             self._waiting.addCallback(self._finished)
             self._set_reading()
-        else:
-            self._go_on()
+        elif self._input or self._ended or not self._reading or self.held or self.session.closing:
+            self._go_on()  # most often there is nothing to see to
 
     def _send(self, replies: str) -> None:
         self.transport.write(replies.encode("ascii"))
