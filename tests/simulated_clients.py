@@ -145,6 +145,7 @@ class Crowd:
             await self.pause()
             if self.rand.random() < 0.1:  # what is taken back is recorded nowhere, and must be seen by nobody
                 await txn.savepoint("here")
+                await txn.put(f"{self.shifts[0]}{next(self.elements)}", "")
                 await txn.put(key, joined([*values, next(self.elements)]))
                 await txn.rollback_to("here")
             element = next(self.elements)

@@ -69,6 +69,7 @@ class Network:
         self.latency = rand.choice([0.0001, 0.002, 0.05])
         self.tears = rand.choice([0.0, 0.1, 0.5])  # how likely a packet is split
         self.stalls = rand.choice([0.0, 0.0, 0.002])  # how likely a packet is held up for long
+        self.blunt = rand.random() < 0.3  # an end that does not read hears of the other's FIN all the same, as with TLS
         self.room = rand.choice([300, 4000, 64 * 1024])  # bytes that an end buffers before its producer is paused
 
     def delay(self) -> float:
@@ -259,7 +260,7 @@ class End:
             if self.peer._blocked:
                 self.peer._blocked = False
                 self.peer._hurry()
-        if self._ended and not self._arrived and not self._paused and not self.closed:
+        if self._ended and not self._arrived and not self.closed and (self._network.blunt or not self._paused):
             self._ended = False
             self._network.tell(f"{self._network.clock.rightNow:.6f} {self.name} gets the end")
             if hasattr(self.protocol, "readConnectionLost"):

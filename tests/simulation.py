@@ -120,6 +120,8 @@ class Simulation:
     def _play(self) -> None:
         rand, crowd = self._rand, self._crowd
         self._service.startService()
+        if self._service._memory_watch.running:  # it looks at the real process, for which no seed can speak
+            self._service._memory_watch.stop()
         self._memory.apply({**START_DATA}, 0)
         crowds = [crowd.office(rand.randint(2, 5)) for _ in range(rand.randint(1, 2))]
         crowds += [Typist(crowd).work() for _ in range(rand.randint(0, 3))]
