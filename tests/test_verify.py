@@ -184,8 +184,8 @@ def test_a_memory_store_that_was_restarted_has_lost_what_it_acknowledged(tmp_pat
         first.process.wait(LIMIT)
         with Daemon(tmp_path / "second", "--port", str(port)) as second:
             second.started()
-            said, _ = running.communicate(timeout=LIMIT)
-    assert running.returncode == 1, said
+            said, errors = running.communicate(timeout=LIMIT)
+    assert running.returncode == 1, said + errors
     assert Run(1, said, "").found & {"G-single-realtime", "linearizability", "incompatible-order", "bank"}, said
 
 

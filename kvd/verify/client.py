@@ -54,27 +54,37 @@ class Unreachable(Exception):
     """The server can't be reached any more."""
 
 
-def _is_page(result: Any) -> bool:
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str | None)
+
+
+def _is_pair(item: Any) -> bool:
+    return isinstance(item, list) and len(item) == 2 and isinstance(item[0], str) and isinstance(item[1], str)
+
+
+def _is_page(result: Any, with_values: bool) -> bool:
     return (
         isinstance(result, dict)
         and isinstance(result.get("items"), list)
-        and isinstance(result.get("next", 0), str | None)
+        and all(_is_pair(item) if with_values else isinstance(item, str) for item in result["items"])
+        and _is_text(result.get("next", 0))
     )
 
 
 _SHAPES: Final[dict[str, Callable[[Any], bool]]] = {
-    "GET": lambda result: isinstance(result, str | None),
-    "MGET": lambda result: isinstance(result, list) and all(isinstance(value, str | None) for value in result),
+    "GET": _is_text,
+    "MGET": lambda result: isinstance(result, list) and all(map(_is_text, result)),
     "EXISTS": lambda result: isinstance(result, bool),
     "CAS": lambda result: isinstance(result, bool),
     "INCR": lambda result: type(result) is int,
     "COUNT": lambda result: type(result) is int,
-    "SCAN": _is_page,
 }
 """What the result of a command looks like; of others: there is none."""
 
 
 def _fits(words: tuple[wire.Word, ...], result: Any) -> bool:
+    if words[0] == "SCAN":
+        return _is_page(result, "KEYS" not in words)
     shape = _SHAPES.get(str(words[0]))
     if shape is None:
         return result is _NOTHING

@@ -194,7 +194,7 @@ class Flags:
         words = ("SCAN", "PREFIX", self._space.key("flags/"), "FROM", self._space.key(low), "LIMIT", 1, "KEYS")
         (page,) = await txn.ask(words)
         found = [self._space.name(key) for key in page["items"]]
-        met = self._space.name(page["next"])
+        met = None if page["next"] is None else self._space.name(page["next"])
         return {name: name in found or name == met for name in flags if low <= name and (met is None or name <= met)}
 
     async def _remove_if_there(self, txn: Txn, name: str, changed: list[tuple[str, bool]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from twisted.internet.defer import Deferred
 
@@ -40,17 +40,17 @@ class Space:
         """A name's key on the server."""
         return self.prefix + name
 
-    def name(self, key: Any) -> Any:
+    def name(self, key: str) -> str:
         """The name in the history of a key that the server told."""
-        return key.removeprefix(self.prefix) if isinstance(key, str) else key
+        return key.removeprefix(self.prefix)
 
-    async def scan(self, txn: Txn, prefix: str) -> list[Any]:
+    async def scan(self, txn: Txn, prefix: str) -> list[str]:
         """The names under a prefix as a transaction sees them: page by page, in either direction."""
         backwards = txn.random.random() < 0.3
         words: list[wire.Word] = ["SCAN", "PREFIX", self.key(prefix), "KEYS"]
         words += ["LIMIT", txn.random.choice((1, 3))] if txn.random.random() < 0.3 else []
         words += ["REVERSE"] if backwards else []
-        found: list[Any] = []
+        found: list[str] = []
         following: list[wire.Word] = []
         for _ in range(100):
             (page,) = await txn.ask((*words, *following))

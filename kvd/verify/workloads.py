@@ -86,11 +86,8 @@ class Lists:
 
     def _from_page(self, group: int, page: Any) -> dict[str, list[Any]]:
         """All lists of a group; and what else the server tells, which it should not."""
-        found: dict[str, list[Any]] = {key: [] for key in self._lists(group)}
-        for item in page["items"]:
-            key, value = item if isinstance(item, list) and len(item) == 2 else (str(item), str(item))
-            found[self._space.name(key)] = elements(value)
-        return found
+        there = {self._space.name(key): elements(value) for key, value in page["items"]}
+        return {key: [] for key in self._lists(group)} | there
 
     async def _append(self, txn: Txn, key: str, known: list[Any]) -> None:
         element = next(self._space.numbers)
@@ -237,8 +234,8 @@ class Bank:
         return {account: number(value) for account, value in zip(self._accounts, values, strict=True)}
 
     def _from_page(self, page: Any) -> dict[str, Any]:
-        items = [item if isinstance(item, list) and len(item) == 2 else (str(item), None) for item in page["items"]]
-        return {self._space.name(key): number(value) for key, value in items}
+        there = {self._space.name(key): number(value) for key, value in page["items"]}
+        return dict.fromkeys(self._accounts) | there
 
     def _look(self, client: Client) -> Deferred[Reply]:
         return client.read(
