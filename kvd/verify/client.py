@@ -120,11 +120,16 @@ class Client:
         """Whether what is sent goes out."""
         return self._link is not None and self._link.lost is None
 
-    async def ready(self) -> None:
+    async def ready(self, history: History) -> None:
         """Connect, if there is no connection.
 
+        :param history: takes down why the last one ended, if that was the server's fault.
         :raise Unreachable: it could not be done in :data:`RECONNECT_FOR` seconds.
         """
+        if self._link is not None and self._link.lost is not None and not self.met_odd:
+            record = history.begin(self.number)
+            self._lost(self._link.lost, record, ("nothing",))
+            history.end(record, ROLLED_BACK)
         until = self._clock.seconds() + RECONNECT_FOR
         while not self.connected:
             try:

@@ -141,7 +141,7 @@ class Driver:
             while not self.stopped and passed < seconds and len(history.transactions) < TRANSACTIONS:
                 if any(each.met_odd for each in self._clients):
                     break  # that is a violation, and what comes behind it can't be trusted
-                if await self._is_ready(client):
+                if await self._is_ready(client, history):
                     workload = client.random.choice(workloads)
                     if client.random.random() < FOCUSED:
                         workload = workloads[int(passed / FOCUS) % len(workloads)]
@@ -151,13 +151,13 @@ class Driver:
         await gatherResults([Deferred.fromCoroutine(work(client)) for client in self._clients])
         self.figures.seconds += self._clock.seconds() - begun
         # What is wrong may only show when nothing covers it up any more.
-        if await self._is_ready(self._clients[0]):
+        if await self._is_ready(self._clients[0], history):
             await gatherResults([look for workload in workloads for look in workload.look_all(self._clients[0])])
         return history
 
-    async def _is_ready(self, client: Client) -> bool:
+    async def _is_ready(self, client: Client, history: History) -> bool:
         try:
-            await client.ready()
+            await client.ready(history)
         except Unreachable as error:
             self.trouble = str(error)
             self.stopped = True
