@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, TimeoutError, fail
@@ -135,7 +136,8 @@ class Link(Protocol):
 
 def _unasked(line: bytes) -> KvdError:
     """What a line means that answers no request: a server that turns the client away says why."""
-    try:
-        return wire.error_from(requests.reply(line))
-    except (Internal, LookupError):  # no reply at all, or an Ok
-        return Unavailable(f"this is no kvd server: it says {line[:40]!r}")
+    with suppress(Internal):  # it is no reply
+        reply = requests.reply(line)
+        if reply["status"] != "Ok":
+            return wire.error_from(reply)
+    return Unavailable(f"this is no kvd server: it says {line[:40]!r}")

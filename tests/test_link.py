@@ -93,6 +93,7 @@ def test_each_request_gets_its_own_line_however_the_bytes_are_split(
 @given(REPLIES)
 @example(DEEP)
 @example(b'{"status": "Error", "mesg": "full", "code": "BUSY"}')
+@example(b'{"status": "Ok", "mesg": "full", "code": []}')
 def test_any_line_that_nobody_asked_for_ends_the_connection_with_a_told_reason(line: bytes) -> None:
     lines = Lines(0)
     lines.link.dataReceived(line + b"\n")

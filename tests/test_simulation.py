@@ -26,7 +26,7 @@ from tests.simulation import LIES, Simulation
 
 FIXED = range(100)
 NEW = [random.SystemRandom().getrandbits(32) for _ in range(12)]
-HANDFUL = 30
+HANDFUL = 60
 """How many seeds may be tried until a lie must have been caught."""
 
 # Which checks catch a lie: what the problems that they find begin with.
