@@ -46,7 +46,7 @@ SERVER = [
 ]
 CORE = SERVER[: SERVER.index("kvd.transport")]
 SHARED = {"kvd", "kvd.errors", "kvd.wire", "kvd.interfaces"}
-CLIENTS = ["kvd.client", "kvd.blocking", "kvd.cli.main", "kvd.cli.run"]
+CLIENTS = ["kvd.client", "kvd.blocking", "kvd.cli.main", "kvd.cli.run", "kvd.cli.verify"]
 
 
 def imports(module: str, types_too: bool = False) -> set[str]:
