@@ -123,7 +123,7 @@ def parse(line: str) -> tuple[str, list[Word]]:
 
 def _first_words(text: str) -> list[str]:
     """The words of a long text, up to one too many: all of them could be millions."""
-    thinned = text.replace(" " * 64, " ")
+    thinned = text.strip(" ").replace(" " * 64, " ")
     return [found[0] for found in islice(_words(thinned), MAX_WORDS + 1)]
 
 

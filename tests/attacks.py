@@ -262,14 +262,13 @@ def once(*blocks: bytes) -> Callable[[int], Blocks]:
     return lambda number: iter(blocks)
 
 
-ELEMENTS = b"[" + b",".join([b'"GET"'] + [b"1"] * 3_000_000) + b"]"
 MANY = ("--max-clients", "20000")
 
 ATTACKS: dict[str, Attack] = {
     "nothing": Attack(silent),
     "pipelining, 1 client": Attack(again(b"PUT key value", b"GET key")),
     "pipelining, 50 clients": Attack(again(b"PUT key value", b"GET key"), 50),
-    "pipelining, 500 clients": Attack(again(b"PUT key value", b"GET key"), 500),
+    "pipelining, 500 clients": Attack(again(b"PUT key value", b"GET key"), 500, drops=True),
     "8,000 big values not read": Attack(
         again(b"GET big", size=8_000 * 8), 50, reads=False, before=lambda: iter([b"PUT big %s\n" % BIG]), drops=True
     ),
@@ -286,10 +285,10 @@ ATTACKS: dict[str, Attack] = {
         churn((300, 7, 260_000), (100_000, 7, 900), (700_000, 7, 10), letter="\U0001f600")
     ),
     "fill: holes": Attack(holes),
-    "transactions of many bytes": Attack(growing_transaction, 50),
+    "transactions of many bytes": Attack(growing_transaction, 50, drops=True),
     "transactions of many writes": Attack(many_writes, 20),
     "transactions of many savepoints": Attack(savepoints, 20),
-    "transactions of big read sets": Attack(read_sets, 100),
+    "transactions of big read sets": Attack(read_sets, 100, drops=True),
     "old snapshots pinned": Attack(pinned, 20, before=small_pairs(100)),
     "scans, 50 clients": Attack(again(b"SCAN LIMIT 10000", size=1_700), 50, before=small_pairs()),
     "scans of keys, 50 clients": Attack(
@@ -308,7 +307,7 @@ ATTACKS: dict[str, Attack] = {
         again(b"MGET" + b" big" * 1_000, size=1), 20, before=lambda: iter([b"PUT big %s\n" % BIG])
     ),
     "MGET of all that a reply holds": Attack(
-        again(b"MGET" + b" big" * 15, size=1), 20, before=lambda: iter([b"PUT big %s\n" % BIG])
+        again(b"MGET" + b" big" * 15, size=1), 20, before=lambda: iter([b"PUT big %s\n" % BIG]), drops=True
     ),
     "6 MiB lines: PUT": Attack(long_lines(lambda: b"PUT key " + b"v" * LONG_LINE), 10, drops=True),
     "6 MiB lines: PUT, 100 clients": Attack(long_lines(lambda: b"PUT key " + b"v" * LONG_LINE), 100, drops=True),
@@ -316,7 +315,7 @@ ATTACKS: dict[str, Attack] = {
     "6 MiB lines: spaces": Attack(long_lines(lambda: b"GET" + b" " * LONG_LINE), 10, drops=True),
     "6 MiB lines: non-ASCII": Attack(long_lines(lambda: b"GET " + "é".encode() * (LONG_LINE // 2)), 10, drops=True),
     "6 MiB lines: unknown command": Attack(long_lines(lambda: b"X" * LONG_LINE), 10, drops=True),
-    "6 MiB lines: JSON of numbers": Attack(long_lines(lambda: ELEMENTS), 10, drops=True),
+    "6 MiB lines: JSON of numbers": Attack(long_lines(lambda: b"[" + b",".join([b'"GET"'] + [b"1"] * 3_000_000) + b"]"), 10, drops=True),
     "6 MiB lines: one JSON number": Attack(long_lines(lambda: b'["GET", ' + b"1" * LONG_LINE + b"]"), 10, drops=True),
     "6 MiB lines: JSON escapes": Attack(
         long_lines(lambda: b'["PUT", "a", "' + b"\\u00e9" * (LONG_LINE // 6) + b'"]'), 10, drops=True
@@ -329,7 +328,7 @@ ATTACKS: dict[str, Attack] = {
     "6 MiB lines: invalid UTF-8": Attack(long_lines(lambda: b"GET " + b"\xff" * LONG_LINE), 10, drops=True),
     "6 MiB lines: NULs": Attack(long_lines(lambda: b"\0" * LONG_LINE), 10, drops=True),
     "over-long lines": Attack(long_lines(lambda: b"PUT key " + b"v" * 20 * MIB), 10),
-    "endless lines": Attack(lambda number: iter(lambda: b"v" * READ, b""), 50),
+    "endless lines": Attack(lambda number: iter(lambda: b"v" * READ, b""), 50, drops=True),
     "invalid UTF-8, short": Attack(again(b"GET \xff"), 20),
     "blank lines": Attack(again(b"", b" ", b"\r"), 20),
     "NULs": Attack(again(b"\0" * 10), 20),
@@ -497,6 +496,13 @@ def ended(process: subprocess.Popen[str]) -> Figures:
     said, _ = process.communicate(timeout=30)
     assert process.returncode == 0, said
     return Figures(**json.loads(said))
+
+
+def memory(pid: int, which: str) -> int:
+    """A figure of the memory of a process, in KiB: VmRSS is what is resident, VmHWM the most that ever was."""
+    found = re.search(rf"{which}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1])
 
 
 def allow_open_files(number: int) -> None:

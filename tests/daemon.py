@@ -95,6 +95,7 @@ class Daemon:
     :param daemonize: let twistd put itself into the background, as it does without ``-n``.
     :param through: what to start it with, as ``["nohup"]``.
     :param inherit: file descriptors that it inherits.
+    :param lifetime: seconds after which it ends by itself if it is in the foreground.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Daemon:
         daemonize: bool = False,
         through: tuple[str, ...] = (),
         inherit: tuple[int, ...] = (),
+        lifetime: int = LIFETIME,
     ) -> None:
         self.directory = directory
         self.pid_file = directory / "kvd.pid"
@@ -124,7 +126,7 @@ class Daemon:
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 pass_fds=(theirs, *inherit),
-                preexec_fn=None if daemonize else _end_by_itself,
+                preexec_fn=None if daemonize else lambda: _end_by_itself(lifetime),
             )
         os.close(theirs)
         self._daemonized = daemonize
@@ -213,8 +215,8 @@ class Daemon:
         return self._errors.read_text()
 
 
-def _end_by_itself() -> None:
-    signal.alarm(LIFETIME)  # it outlives exec
+def _end_by_itself(lifetime: int) -> None:
+    signal.alarm(lifetime)  # it outlives exec
 
 
 def _address(shown: str) -> tuple[str, int] | Path:

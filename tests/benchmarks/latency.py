@@ -5,8 +5,9 @@ polite client on the others, each in a process of its own. The polite client mak
 one five milliseconds later: GET, PUT, a transaction of four, SCAN. A wait of more than that stands for all the requests
 that others would have begun meanwhile, so they are counted too, as HdrHistogram does it for "coordinated omission".
 
-Waits are told twice: as they were, and as the time that the daemon computed meanwhile. That is what they would have been
-on a machine that has nothing else to do; on one that has, only the second says something about the daemon.
+Waits are told twice: as they were, and as the time for which the daemon had a processor meanwhile. On a machine that
+has other work to do only the second says something about the daemon (if root measures: then the polite client gets a
+processor at once whenever it needs one). What fails on such a machine is tried again, at most twice.
 """
 
 from __future__ import annotations
@@ -19,15 +20,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.attacks import ATTACKS, Attack, begin, ended, prepare
+from tests.attacks import ATTACKS, Attack, begin, ended, memory, prepare
 from tests.daemon import Client, Daemon
 
 SECONDS = float(os.environ.get("SECONDS", "5"))
 MEMORY = 256
 """Of the daemon, in MiB."""
+
+TRIES = 3
 
 EVERY = 0.005
 """Seconds from a reply to the polite client's next request."""
@@ -39,6 +43,8 @@ def polite(port: int, pid: int, seconds: float) -> dict[str, Any]:
     :param pid: of the daemon.
     :return: their times in seconds, the daemon's times meanwhile, and how often each error was told.
     """
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     client = Client(("127.0.0.1", port))
     assert client.ask("PUT polite 0").endswith('"Ok"}')
     print("ready", flush=True)
@@ -126,21 +132,12 @@ def told(codes: Any) -> str:
     return ", ".join(f"{code} {codes[code]}" for code in codes) if isinstance(codes, dict) else ", ".join(codes)
 
 
-def memory(pid: int, which: str) -> int:
-    """A figure of the memory of a process, in KiB: VmRSS is what is resident, VmHWM the most that ever was."""
-    found = re.search(rf"{which}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
-    assert found
-    return int(found[1])
-
-
 def main(words: list[str]) -> int:
     print(f"{SECONDS:g} s each, --max-memory {MEMORY}M; polite waits in ms, resident memory in MiB")
-    print(
-        "| attack | p50 | p99 | max | computed p99 | max | memory | traceback | polite was told | opened, dropped | MiB in, out | told |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    print("| attack | p50 | p99 | max | busy p99 | max | memory | traceback | polite told | opened, dropped | MiB | |")
+    print(12 * "|---" + "|")
     chosen = [name for name in ATTACKS if not words or any(word in name for word in words)]
-    return sum([not measure(name, ATTACKS[name]) for name in chosen])
+    return sum([not any(measure(name, ATTACKS[name]) for _ in range(TRIES)) for name in chosen])
 
 
 if __name__ == "__main__":
