@@ -20,7 +20,7 @@ from kvd.interfaces import Store
 from kvd.limits import Limits
 from kvd.listen import transport_name
 from kvd.protocol import KvdProtocol
-from kvd.resident import EVERY, ResidentWatch
+from kvd.resident import EVERY, ResidentWatch, resident_bytes
 from kvd.session import Session, Shared
 from kvd.turns import TurnQueue
 
@@ -188,6 +188,7 @@ class StoreService(Service):
                 **self.store.info(),
                 "memory": shared.budget.used,
                 "memory_limit": limits.memory,
+                "resident": resident_bytes(),
             },
             "transactions": {
                 **shared.transactions,

@@ -128,8 +128,6 @@ class Daemon(MultiService):
         """Start, and say so."""
         # There is nothing to reload; and a hangup of the terminal must not take the data away.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        # What clients hold has no cycles, and looking for some among all of it takes long: rarely, then.
-        gc.set_threshold(700, 10, 1000)
         calm_collector()
         super().startService()
         log.info(
