@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kvd import wire
 from kvd.arguments import integer_in, prefix_range
-from kvd.errors import BY_CODE, BadRequest, Conflict, KvdError, SpeaksHttp
+from kvd.errors import BY_CODE, BadRequest, Conflict, KvdError, SpeaksHttp, TooLarge
 from tests.server import Server
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -142,3 +143,19 @@ def test_any_json_request_gets_one_reply_and_the_connection_lives_on(words: list
         replies = server.client().exchange(json.dumps(words).encode() + b"\nPING end\n").splitlines()
         assert len(replies) == 2
         assert json.loads(replies[1])["result"] == "end"
+
+
+def test_long_lines_are_parted_like_short_ones() -> None:
+    many = " " * 100_000
+    assert wire.parse(f"GET{many}a{many}") == ("GET", ["a"])
+    assert wire.parse(f"MGET a{many}b c  d") == ("MGET", ["a", "b", "c", "d"])
+    assert wire.parse("MGET" + " key" * wire.MAX_WORDS + many) == ("MGET", ["key"] * wire.MAX_WORDS)
+    with pytest.raises(TooLarge):
+        wire.parse("MGET" + "  k" * (wire.MAX_WORDS + 1) + many)
+    assert wire.parse("GET" + many) == ("GET", [])
+
+
+def test_a_list_of_values_is_json() -> None:
+    each: list[list[str | None]] = [[], [None], ["a", None, "é"]]
+    for values in each:
+        assert json.loads(wire.values_result(values)) == {"status": "Ok", "result": values}
