@@ -78,11 +78,12 @@ def no_arguments(usage: str, words: list[Word]) -> None:
         raise _wrong_number(usage, words)
 
 
-def one_key(usage: str, words: list[Word]) -> str:
-    """``key``"""
+def one_key(usage: str, words: list[Word]) -> list[Word]:
+    """``key``, as a list of one"""
     if len(words) != 1:
         raise _wrong_number(usage, words)
-    return a_key(usage, words[0])
+    a_key(usage, words[0])
+    return words
 
 
 def key_and_value(usage: str, words: list[Word]) -> tuple[str, str]:

@@ -47,7 +47,7 @@ ROWS: Final = [
         "PUT key value", "store the value, which is all that stands behind the key, to the end of the line",
         arguments.key_and_value, apply=handlers.put, writes=True,
     ),
-    Command("GET key", "the value, or null", arguments.one_key, reads=handlers.the_key, apply=handlers.get),
+    Command("GET key", "the value, or null", arguments.one_key, reads=handlers.the_keys, apply=handlers.get),
     Command(
         "DEL key", "remove the key; no error if there is none", arguments.one_key, apply=handlers.delete, writes=True
     ),
@@ -74,7 +74,7 @@ ROWS: Final = [
         "MGET key…", "a list of values and nulls, of one instant", arguments.keys,
         reads=handlers.the_keys, apply=handlers.mget,
     ),
-    Command("EXISTS key", "true or false", arguments.one_key, reads=handlers.the_key, apply=handlers.exists),
+    Command("EXISTS key", "true or false", arguments.one_key, reads=handlers.the_keys, apply=handlers.exists),
     Command(
         "INCR key [delta]", "add to an integer (nothing counts as 0) and answer the sum",
         arguments.key_and_delta, reads=handlers.first, apply=handlers.incr, writes=True,

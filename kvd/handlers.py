@@ -19,16 +19,12 @@ from kvd.wire import shown
 # Data commands: what to answer and what to write, from the arguments and what was read.
 
 
-def the_key(key: str) -> list[str]:
-    return [key]
+def the_keys(keys: list[str]) -> list[str]:
+    return keys
 
 
 def first(args: Any) -> list[str]:
     return [args[0]]
-
-
-def the_keys(keys: list[str]) -> list[str]:
-    return keys
 
 
 def the_page(scan: Scan) -> Scan:
@@ -43,19 +39,19 @@ def put(args: tuple[str, str], _: None) -> tuple[str, Writes]:
     return wire.OK, {args[0]: args[1]}
 
 
-def get(key: str, values: list[str | None]) -> tuple[str, Writes]:
+def get(keys: list[str], values: list[str | None]) -> tuple[str, Writes]:
     return wire.text_result(values[0]), None
 
 
-def delete(key: str, _: None) -> tuple[str, Writes]:
-    return wire.OK, {key: None}
+def delete(keys: list[str], _: None) -> tuple[str, Writes]:
+    return wire.OK, {keys[0]: None}
 
 
 def mget(keys: list[str], values: list[str | None]) -> tuple[str, Writes]:
     return wire.values_result(values), None
 
 
-def exists(key: str, values: list[str | None]) -> tuple[str, Writes]:
+def exists(keys: list[str], values: list[str | None]) -> tuple[str, Writes]:
     return wire.result(values[0] is not None), None
 
 

@@ -98,11 +98,11 @@ def parse(line: str) -> tuple[str, list[Word]]:
     """
     parts = line.split(" ", 2)
     name = parts[0]
-    # The two forms that nearly all requests have need no further look.
+    # The two forms that nearly all requests have need no further look. (A constant has its hash already.)
     if len(parts) == 3 and name == "PUT" and parts[1]:
-        return name, [parts[1], parts[2]]
+        return "PUT", [parts[1], parts[2]]
     if len(parts) == 2 and name == "GET" and parts[1]:
-        return name, [parts[1]]
+        return "GET", [parts[1]]
     if name[:1] == "[":
         return _parse_json(line)
     if not name:
@@ -234,7 +234,7 @@ def text_result(value: str | None) -> str:
     if value is None:
         return '{"status": "Ok", "result": null}\n'
     quoted = quote(value) if len(value) < _LONG_TEXT else _quote_long(value)
-    return '{"status": "Ok", "result": ' + quoted + "}\n"
+    return f'{{"status": "Ok", "result": {quoted}}}\n'
 
 
 _LONG_TEXT: Final = 1024

@@ -5,7 +5,10 @@ A dict with three million keys takes 0.4 seconds to grow; one of these parts the
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64  # for the compiler: a hash takes all 64 bits, too many for its quick integers
 
 PARTS: Final = 256
 
@@ -22,14 +25,16 @@ class SplitDict:
 
     def get(self, key: str) -> str | None:
         """The value, or None."""
-        return self._parts[hash(key) % PARTS].get(key)
+        place: i64 = hash(key)
+        return self._parts[place & (PARTS - 1)].get(key)
 
     def put(self, key: str, value: str) -> str | None:
         """Store a value.
 
         :return: the one that it replaces, or None.
         """
-        part = self._parts[hash(key) % PARTS]
+        place: i64 = hash(key)
+        part = self._parts[place & (PARTS - 1)]
         old = part.get(key)
         part[key] = value
         if old is None:
@@ -41,7 +46,8 @@ class SplitDict:
 
         :return: its value, or None.
         """
-        old = self._parts[hash(key) % PARTS].pop(key, None)
+        place: i64 = hash(key)
+        old = self._parts[place & (PARTS - 1)].pop(key, None)
         if old is not None:
             self._size -= 1
         return old
