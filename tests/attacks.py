@@ -345,7 +345,7 @@ ATTACKS: dict[str, Attack] = {
     "INFO": Attack(again(b"INFO"), 50),
     "HELP": Attack(again(b"HELP", b"HELP GTE"), 50),
     "START and ROLLBACK": Attack(again(b"START", b"ROLLBACK"), 50),
-    "left in the middle of everything": Attack(cut_off, 100, before=small_pairs()),
+    "left in the middle of everything": Attack(cut_off, 100, before=small_pairs(), drops=True),
 }  # fmt: skip
 """By name."""
 
