@@ -476,6 +476,20 @@ def test_release_keeps_the_changes_and_drops_later_savepoints(server: Server) ->
     """)
 
 
+def test_what_was_changed_behind_a_released_savepoint_belongs_to_the_one_before(server: Server) -> None:
+    server.play("""
+        1 START          -> ok
+        1 SAVEPOINT r    -> ok
+        1 PUT a 1        -> ok
+        1 SAVEPOINT s    -> ok
+        1 SAVEPOINT t    -> ok
+        1 PUT b 1        -> ok
+        1 RELEASE t      -> ok
+        1 ROLLBACK TO s  -> ok
+        1 MGET a b       -> ["1", null]
+    """)
+
+
 def test_a_name_used_again_hides_the_older_one(server: Server) -> None:
     server.play("""
         1 START          -> ok
