@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Commands:
-    """A method for each data command. Each raises the :mod:`kvd.errors` class of the server's error code."""
+    """A method for each data and savepoint command. Each raises the :mod:`kvd.errors` class of its error code."""
 
     def call(self, *words: wire.Word) -> Any:
         """Send a request, and return the ``result`` of its reply (None where it has none)."""
@@ -88,19 +88,7 @@ class Commands:
         number: int = self.call("COUNT", "PREFIX", prefix)
         return number
 
-
-class Transaction(Commands):
-    """An open transaction; made by :meth:`Client.transaction`."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._over = False
-
-    def call(self, *words: wire.Word) -> Any:
-        """Send a request inside the transaction."""
-        if self._over:
-            raise NoTransaction("this transaction is over; begin another one")
-        return self._client._call(words)
+    # These need an open transaction.
 
     def savepoint(self, name: str) -> None:
         """Set a point to go back to."""
@@ -118,6 +106,20 @@ class Transaction(Commands):
         """Would it commit now? A dict with ``commits conflicts reads writes age``."""
         answer: dict[str, Any] = self.call("CHECK")
         return answer
+
+
+class Transaction(Commands):
+    """An open transaction; made by :meth:`Client.transaction`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._over = False
+
+    def call(self, *words: wire.Word) -> Any:
+        """Send a request inside the transaction."""
+        if self._over:
+            raise NoTransaction("this transaction is over; begin another one")
+        return self._client._call(words)
 
     def _end(self) -> None:
         self._over = True
@@ -274,23 +276,6 @@ class Client(Commands):
     def rollback(self) -> None:
         """End the transaction and drop its changes."""
         self.call("ROLLBACK")
-
-    def savepoint(self, name: str) -> None:
-        """Set a point in the transaction to go back to."""
-        self.call("SAVEPOINT", name)
-
-    def rollback_to(self, name: str) -> None:
-        """Drop what was changed since the savepoint, and go on."""
-        self.call("ROLLBACK", "TO", name)
-
-    def release(self, name: str) -> None:
-        """Forget the savepoint, and keep the changes."""
-        self.call("RELEASE", name)
-
-    def check(self) -> dict[str, Any]:
-        """Would the transaction commit now? A dict with ``commits conflicts reads writes age``."""
-        answer: dict[str, Any] = self.call("CHECK")
-        return answer
 
     def ping(self, text: str | None = None) -> str:
         """``PONG``, or the text."""
