@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Commands:
-    """A method for each data and savepoint command. Each raises the :mod:`kvd.errors` class of its error code."""
+    """A method for each data command. Each raises the :mod:`kvd.errors` class of the server's error code."""
 
     def call(self, *words: wire.Word) -> Any:
         """Send a request, and return the ``result`` of its reply (None where it has none)."""
@@ -88,7 +88,9 @@ class Commands:
         number: int = self.call("COUNT", "PREFIX", prefix)
         return number
 
-    # These need an open transaction.
+
+class Savepoints(Commands):
+    """The commands that need an open transaction as well."""
 
     def savepoint(self, name: str) -> None:
         """Set a point to go back to."""
@@ -108,7 +110,7 @@ class Commands:
         return answer
 
 
-class Transaction(Commands):
+class Transaction(Savepoints):
     """An open transaction; made by :meth:`Client.transaction`."""
 
     def __init__(self, client: Client) -> None:
@@ -125,7 +127,7 @@ class Transaction(Commands):
         self._over = True
 
 
-class Client(Commands):
+class Client(Savepoints):
     """A connection to a kvd server, for use by one thread.
 
     :param host: name or address of the server.
