@@ -145,12 +145,12 @@ def answer(session: Session, line: str) -> Reply:
     """
     command: Command | None = None
     try:
-        if not line.strip(" "):
-            return ""
         name, words = wire.parse(line)
         txn = session.transaction
         command = COMMANDS.get(name)
         if command is None:
+            if not line.strip(" "):
+                return ""
             raise unknown(name) if txn is None or txn.expired is None else expired(txn)
         if command is ROLLBACK and words:
             command = ROLLBACK_TO

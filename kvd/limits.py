@@ -15,8 +15,12 @@ MIB = 1024 * 1024
 SPARE = 8 * MIB
 """Bytes by which transactions and buffers may exceed the memory limit before the largest of them has to go."""
 
-
 NO_LIMIT = 2**62
+
+
+def memory_of(text: str | None) -> int:
+    """The bytes that a text, or None, takes in memory."""
+    return text.__sizeof__()  # what sys.getsizeof gives, in half its time
 
 
 def half_of_memory() -> int:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from heapq import merge
-from sys import getsizeof
 from typing import Any, Final
 
 from kvd.errors import NoSavepoint
 from kvd.interfaces import PAGE_BYTES, Count, Page, Range, Scan, Snapshot, Wanted
+from kvd.limits import memory_of
 from kvd.wire import shown
 
 ENTRY_BYTES: Final = 150
@@ -170,12 +170,12 @@ class Transaction:
 
 def read_bytes(read: str | Range) -> int:
     """What an entry of the read set takes in memory."""
-    return ENTRY_BYTES + getsizeof(read if isinstance(read, str) else read.low + (read.high or ""))
+    return ENTRY_BYTES + memory_of(read if isinstance(read, str) else read.low + (read.high or ""))
 
 
 def write_bytes(key: str, value: Any) -> int:
     """What an entry of the write buffer, or of an undo record, takes in memory."""
-    return ENTRY_BYTES + getsizeof(key) + getsizeof(value)
+    return ENTRY_BYTES + memory_of(key) + memory_of(value)
 
 
 def _part_read(whole: Range, met: str | None) -> Range:

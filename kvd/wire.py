@@ -31,8 +31,8 @@ MAX_WORDS: Final = 10_000
 
 _LONG: Final = 64 * 1024
 
-_HTTP_ENDS: Final = (b" HTTP/1.1", b" HTTP/1.0")
-_HTTP_STARTS: Final = (b"POST ", b"Host:")
+_HTTP_ENDS: Final = (" HTTP/1.1", " HTTP/1.0")
+_HTTP_STARTS: Final = ("POST ", "Host:")
 
 
 class Refused:
@@ -51,7 +51,7 @@ def cut_lines(block: bytes) -> list[str | Refused]:
 
     :param block: whole lines; each ends in ``\n``, and one ``\r`` before that belongs to the end.
     """
-    if len(block) <= _LONG and b" HTTP/1." not in block and b"POST " not in block and b"Host:" not in block:
+    if len(block) <= _LONG:
         try:
             lines: list[str | Refused] = []
             lines += block.decode().replace("\r\n", "\n").split("\n")
@@ -72,14 +72,19 @@ HEAD: Final = 32
 def _one_line(line: bytes) -> str | Refused:
     if len(line) > MAX_LINE:
         return line_too_large(line[:HEAD], len(line))
-    if line.endswith(_HTTP_ENDS) or line.startswith(_HTTP_STARTS):
-        problem = "this is no HTTP server, it speaks the kvd line protocol; closing the connection"
-        return Refused(SpeaksHttp(problem), "")
     try:
         return line.decode()
     except UnicodeDecodeError as error:
+        head, tail = line[:HEAD].decode(errors="replace"), line[-HEAD:].decode(errors="replace")
+        if head.startswith(_HTTP_STARTS) or tail.endswith(_HTTP_ENDS):
+            return Refused(speaks_http(), "")
         problem = f"the line is no UTF-8: byte {error.start} of it is 0x{line[error.start]:02x}"
-        return Refused(BadRequest(problem), line[:HEAD].decode(errors="replace"))
+        return Refused(BadRequest(problem), head)
+
+
+def speaks_http() -> SpeaksHttp:
+    """The error for a line that a browser sent, or a web page through it."""
+    return SpeaksHttp("this is no HTTP server, it speaks the kvd line protocol; closing the connection")
 
 
 def line_too_large(head: bytes, size: int) -> Refused:
@@ -91,11 +96,14 @@ def line_too_large(head: bytes, size: int) -> Refused:
 def parse(line: str) -> tuple[str, list[Word]]:
     """Take a request apart.
 
-    :param line: one line without its end, and not blank.
-    :return: the command's name in capitals, and its arguments.
+    :param line: one line without its end.
+    :return: the command's name in capitals, which is empty for a blank line, and its arguments.
+    :raise SpeaksHttp: if the line is part of a request to a web server.
     :raise BadRequest: if the line is no proper JSON array though it begins with ``[``.
     :raise TooLarge: if there are more than ``MAX_WORDS`` arguments.
     """
+    if line.endswith(_HTTP_ENDS):
+        raise speaks_http()
     parts = line.split(" ", 2)
     name = parts[0]
     # The two forms that nearly all requests have need no further look. (A constant has its hash already.)
@@ -103,10 +111,11 @@ def parse(line: str) -> tuple[str, list[Word]]:
         return "PUT", [parts[1], parts[2]]
     if len(parts) == 2 and name == "GET" and parts[1]:
         return "GET", [parts[1]]
-    if name[:1] == "[":
+    if line.startswith(_HTTP_STARTS):
+        raise speaks_http()
+    line = line.lstrip(" ")
+    if line[:1] == "[":
         return _parse_json(line)
-    if not name:
-        return parse(line.lstrip(" "))
     name, space, rest = line.partition(" ")
     name = _capitals(name)
     if name == "PUT":  # the value is all that stands behind the one space after the key

@@ -12,11 +12,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 from operator import attrgetter
-from sys import getsizeof
 from typing import Final
 
 from kvd.interfaces import Range
-from kvd.limits import Budget
+from kvd.limits import Budget, memory_of
 
 RECORD_BYTES: Final = 250
 """What a record takes in memory beside the old value: itself, its places in two lists, and the key's entry."""
@@ -112,7 +111,7 @@ class History:
                 keep.append(record)
                 continue
             dropped += 1
-            taken += getsizeof(record.old)
+            taken += memory_of(record.old)
             records = all_records[record.key]
             if len(records) > 1:
                 del records[bisect_right(records, record.version, key=_version_of) - 1]
@@ -147,7 +146,7 @@ class History:
         record = Record(key, old, since, self.version, by)
         records.append(record)
         newest.records.append(record)
-        self._count(1, RECORD_BYTES + getsizeof(old))
+        self._count(1, RECORD_BYTES + memory_of(old))
 
     def _count(self, number: int, taken: int) -> None:
         self.size += number

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from heapq import merge
 from itertools import islice
-from sys import getsizeof
 from typing import Any, Final, TypeVar
 
 from sortedcontainers import SortedList
 
 from kvd.errors import BadArguments, Conflict, Unavailable
 from kvd.interfaces import Count, Page, Pieces, Range, Reads, Scan
-from kvd.limits import Budget
+from kvd.limits import Budget, memory_of
 from kvd.stores.history import History, Mark
 from kvd.stores.split import SplitDict
 from kvd.transaction import PageInMaking, cut_page
@@ -98,7 +97,7 @@ class MemoryStore:
                     self.order.add(key)
                     budget.used += pair_bytes(key, value)
                 else:
-                    budget.used += getsizeof(value) - getsizeof(old)
+                    budget.used += memory_of(value) - memory_of(old)
             else:
                 old = self.values.remove(key)
                 if old is not None:
@@ -108,7 +107,7 @@ class MemoryStore:
             self._let_go()
 
     def _check_room(self, writes: dict[str, str | None]) -> None:
-        most = sum(map(getsizeof, writes)) + sum(map(getsizeof, writes.values())) + PAIR_BYTES * len(writes)
+        most = sum(map(memory_of, writes)) + sum(map(memory_of, writes.values())) + PAIR_BYTES * len(writes)
         if self.budget.used + most <= self.budget.room:
             return  # that is enough to know, and costs far less than how much it is
         grown = self.growth(writes)
@@ -168,7 +167,7 @@ class MemoryStore:
 
 def pair_bytes(key: str, value: str) -> int:
     """What a pair takes in memory."""
-    return getsizeof(key) + getsizeof(value) + PAIR_BYTES
+    return memory_of(key) + memory_of(value) + PAIR_BYTES
 
 
 class Latest:
