@@ -10,9 +10,11 @@ of their UTF-8 bytes.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Generator, Iterable
-from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
+from kvd.compiler import mypyc_attr
 from kvd.limits import Budget
 
 T_co = TypeVar("T_co", covariant=True)
@@ -103,7 +105,8 @@ Reads = Iterable[str | Range]
 """What a transaction has read: keys and ranges, in the order in which it first read them."""
 
 
-class Snapshot(Protocol):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Snapshot(ABC):
     """The state of a store at one instant, for reading, and for one commit on top of it.
 
     Whoever takes a snapshot closes it, or commits it, which closes it as well.
@@ -112,15 +115,19 @@ class Snapshot(Protocol):
     reached or can't write, and surely nothing was stored.
     """
 
+    @abstractmethod
     def read(self, keys: list[str]) -> list[str | None] | Later[list[str | None]]:
         """The values of some keys; ``None`` for each that is absent."""
 
+    @abstractmethod
     def scan(self, scan: Scan) -> Page | Later[Page]:
         """One page of a range."""
 
+    @abstractmethod
     def count(self, count: Count) -> int | Later[int]:
         """How many keys a range holds."""
 
+    @abstractmethod
     def conflicts(self, reads: Reads, limit: int) -> list[tuple[str, int | None]] | Later[list[tuple[str, int | None]]]:
         """What of that was changed by other commits since this snapshot was taken.
 
@@ -129,6 +136,7 @@ class Snapshot(Protocol):
             it (``None`` if unknown); empty if a commit would succeed now.
         """
 
+    @abstractmethod
     def commit(self, reads: Reads, writes: dict[str, str | None], by: int) -> Later[None] | None:
         """Make all writes visible at once, or none of them, and close the snapshot.
 
@@ -140,34 +148,37 @@ class Snapshot(Protocol):
         :raise kvd.errors.OutcomeUnknown: it can't be known whether the writes were stored.
         """
 
+    @abstractmethod
     def close(self) -> None:
         """Give the snapshot up. A second call does nothing."""
 
 
-class Store(Protocol):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Store(ABC):
     """Where the data is.
 
     The promise is strict serializability: commits have an order, which agrees with real time, and
     every transaction that commits has read what the commits before its own left behind.
+
+    :cvar name: what ``--store`` calls it.
+    :cvar promise: what happens to the data when the server ends, as the start-up log and INFO tell it.
     """
 
-    @property
-    def name(self) -> str:
-        """What ``--store`` calls it."""
+    name: str
+    promise: str
 
-    @property
-    def promise(self) -> str:
-        """What happens to the data when the server ends, as the start-up log and INFO tell it."""
-
+    @abstractmethod
     def start(self, budget: Budget) -> None:
         """Open files, or begin to connect. Called once, after twistd has forked.
 
         :param budget: the account of the server's memory; a store that keeps data in memory holds it there.
         """
 
+    @abstractmethod
     def stop(self) -> Later[None] | None:
         """Close them, with every accepted commit finished. Called once, when no session is left."""
 
+    @abstractmethod
     def snapshot(self, ended: Callable[[str], None]) -> Snapshot | Later[Snapshot]:
         """The state as it is now: every commit that was answered before is in it.
 
@@ -175,6 +186,7 @@ class Store(Protocol):
             owner does, because it pins too much memory. It must not be used any more then.
         """
 
+    @abstractmethod
     def latest(self) -> Snapshot:
         """A snapshot for one plain command, whose instant is that of its first read.
 
@@ -183,9 +195,11 @@ class Store(Protocol):
         Other stores return a new one, and their commit may raise Conflict; the command is then repeated.
         """
 
+    @abstractmethod
     def growth(self, writes: dict[str, str | None]) -> int:
         """By how many bytes of memory these writes would make the data grow; 0 or less if they would not."""
 
+    @abstractmethod
     def info(self) -> dict[str, Any]:
         """Figures for INFO; must answer at once."""
 

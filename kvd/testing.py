@@ -32,7 +32,8 @@ from zope.interface import implementer
 from kvd import wire
 from kvd.client import Client, connect
 from kvd.errors import Conflict, KvdError
-from kvd.interfaces import Count, Later, Page, Reads, Scan, Snapshot
+from kvd.interfaces import Count, Later, Page, Reads, Scan, Snapshot, Store
+from kvd.limits import Budget
 from kvd.protocol import KvdFactory
 from kvd.service import StoreService
 from kvd.stores.memory import MemoryStore
@@ -289,7 +290,7 @@ def _commit_in(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-class _FaultyStore:
+class _FaultyStore(Store):
     """A memory store that answers late, and meets conflicts on demand."""
 
     def __init__(self, server: MemoryServer, store: MemoryStore) -> None:
@@ -297,10 +298,18 @@ class _FaultyStore:
         self.promise = store.promise
         self._server = server
         self._store = store
-        self.start = store.start
-        self.stop = store.stop
-        self.info = store.info
-        self.growth = store.growth
+
+    def start(self, budget: Budget) -> None:
+        self._store.start(budget)
+
+    def stop(self) -> None:
+        self._store.stop()
+
+    def info(self) -> dict[str, Any]:
+        return self._store.info()
+
+    def growth(self, writes: dict[str, str | None]) -> int:
+        return self._store.growth(writes)
 
     def snapshot(self, ended: Callable[[str], None]) -> Snapshot | Later[Snapshot]:
         return self.answer(lambda: _FaultySnapshot(self, self._store.snapshot(ended), self._server._take_conflict))
@@ -318,14 +327,16 @@ class _FaultyStore:
         return Later(deferLater(self._server.clock, delay, work)) if delay else work()
 
 
-class _FaultySnapshot:
+class _FaultySnapshot(Snapshot):
     """A snapshot of a faulty store."""
 
     def __init__(self, store: _FaultyStore, snapshot: Snapshot, conflicts_now: Callable[[], bool]) -> None:
         self._store = store
         self._snapshot: Any = snapshot  # of a memory store, which answers at once
         self._conflicts_now = conflicts_now
-        self.close = snapshot.close
+
+    def close(self) -> None:
+        self._snapshot.close()
 
     def read(self, keys: list[str]) -> list[str | None] | Later[list[str | None]]:
         return self._store.answer(lambda: self._snapshot.read(keys))

@@ -19,6 +19,9 @@ from kvd.wire import shown
 ENTRY_BYTES: Final = 150
 """What an entry of the buffer, the read set or an undo record takes in memory beside its texts."""
 
+SAVEPOINT_BYTES: Final = 450
+"""What a savepoint takes in memory beside its undo records."""
+
 NOT_WRITTEN: Final = object()
 """Stands in an undo record for: the transaction had not written this key before."""
 
@@ -105,18 +108,18 @@ class Transaction:
     def write(self, writes: dict[str, str | None]) -> None:
         """Put writes into the buffer; ``None`` removes the key."""
         for key, value in writes.items():
-            before = self.writes.get(key, NOT_WRITTEN)
+            before: Any = self.writes.get(key, NOT_WRITTEN)
             if self.savepoints and key not in self.savepoints[-1].undo:
                 self.savepoints[-1].undo[key] = before
-                self.bytes += ENTRY_BYTES
-            elif before is not NOT_WRITTEN:
+                self.bytes += undo_bytes(before)
+            if before is not NOT_WRITTEN:
                 self.bytes -= write_bytes(key, before)
             self.writes[key] = value
             self.bytes += write_bytes(key, value)
 
     def savepoint(self, name: str) -> None:
         """Set a savepoint; it hides an older one of the same name."""
-        self.bytes += 3 * ENTRY_BYTES
+        self.bytes += SAVEPOINT_BYTES
         self.savepoints.append(Savepoint(name))
 
     def rollback_to(self, name: str) -> None:
@@ -145,13 +148,12 @@ class Transaction:
         self._measure()
 
     def _measure(self) -> None:
-        self.bytes = 3 * ENTRY_BYTES * len(self.savepoints)
+        self.bytes = SAVEPOINT_BYTES * len(self.savepoints)
         self.bytes += sum(map(read_bytes, self.reads))
         for key, value in self.writes.items():
             self.bytes += write_bytes(key, value)
         for savepoint in self.savepoints:
-            for key, before in savepoint.undo.items():
-                self.bytes += write_bytes(key, before)
+            self.bytes += sum(map(undo_bytes, savepoint.undo.values()))
 
     def _find(self, name: str) -> int:
         for index in range(len(self.savepoints) - 1, -1, -1):
@@ -165,7 +167,6 @@ class Transaction:
         self.writes.clear()
         self.reads.clear()
         self.savepoints.clear()
-        self.bytes = 0
 
 
 def read_bytes(read: str | Range) -> int:
@@ -173,9 +174,14 @@ def read_bytes(read: str | Range) -> int:
     return ENTRY_BYTES + memory_of(read if isinstance(read, str) else read.low + (read.high or ""))
 
 
-def write_bytes(key: str, value: Any) -> int:
-    """What an entry of the write buffer, or of an undo record, takes in memory."""
+def write_bytes(key: str, value: str | None) -> int:
+    """What an entry of the write buffer takes in memory."""
     return ENTRY_BYTES + memory_of(key) + memory_of(value)
+
+
+def undo_bytes(before: Any) -> int:
+    """What an undo record takes in memory; its key is the write buffer's."""
+    return ENTRY_BYTES if before is NOT_WRITTEN else ENTRY_BYTES + memory_of(before)
 
 
 def _part_read(whole: Range, met: str | None) -> Range:

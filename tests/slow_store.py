@@ -17,12 +17,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from kvd.errors import Conflict, KvdError, OutcomeUnknown, Unavailable
-from kvd.interfaces import Count, Later, Page, Reads, Scan
+from kvd.interfaces import Count, Later, Page, Reads, Scan, Snapshot, Store
 from kvd.limits import Budget
 from kvd.stores.memory import MemorySnapshot, MemoryStore
 
 
-class SlowStore:
+class SlowStore(Store):
     """A :class:`kvd.interfaces.Store` that answers everything later.
 
     :param seed: decides delays and conflicts.
@@ -101,7 +101,7 @@ class SlowStore:
         return SlowSnapshot(self, lambda reason: None, plain=True)
 
 
-class SlowSnapshot:
+class SlowSnapshot(Snapshot):
     """A :class:`kvd.interfaces.Snapshot` that answers later."""
 
     def __init__(self, store: SlowStore, ended: Callable[[str], None], plain: bool) -> None:

@@ -21,6 +21,7 @@ MODULES = {
 
 # The server, bottom first. Each imports only what stands before it.
 SERVER = [
+    "kvd.compiler",
     "kvd.errors",
     "kvd.wire",
     "kvd.lines",

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 from sortedcontainers import SortedList
 
 from kvd.errors import BadArguments, Conflict, Unavailable
-from kvd.interfaces import Count, Page, Pieces, Range, Reads, Scan
+from kvd.interfaces import Count, Page, Pieces, Range, Reads, Scan, Snapshot, Store
 from kvd.limits import Budget, memory_of
 from kvd.stores.history import History, Mark
 from kvd.stores.split import SplitDict
@@ -36,11 +36,11 @@ def _nobody(reason: str) -> None:
     pass
 
 
-class MemoryStore:
+class MemoryStore(Store):
     """A :class:`kvd.interfaces.Store` that answers at once, or in pieces where much is asked for."""
 
-    name: Final = "memory"
-    promise: Final = "memory only: everything is forgotten on exit"
+    name = "memory"
+    promise = "memory only: everything is forgotten on exit"
 
     def __init__(self) -> None:
         self.values = SplitDict()
@@ -170,7 +170,7 @@ def pair_bytes(key: str, value: str) -> int:
     return memory_of(key) + memory_of(value) + PAIR_BYTES
 
 
-class Latest:
+class Latest(Snapshot):
     """The current state of a memory store, as the snapshot of one plain command."""
 
     def __init__(self, store: MemoryStore) -> None:
@@ -205,7 +205,7 @@ class Latest:
         """There is nothing to give up."""
 
 
-class MemorySnapshot:
+class MemorySnapshot(Snapshot):
     """The state of a memory store at one instant."""
 
     def __init__(self, store: MemoryStore, mark: Mark) -> None:
