@@ -86,13 +86,15 @@ def one_key(usage: str, words: list[Word]) -> list[Word]:
     return words
 
 
-def key_and_value(usage: str, words: list[Word]) -> tuple[str, str]:
-    """``key value``"""
+def key_and_value(usage: str, words: list[Word]) -> list[Word]:
+    """``key value``, as a list of two"""
     if len(words) != 2:
         if len(words) == 1:
             raise bad_arguments(usage, "the value is missing (for an empty one, end the line with a space)")
         raise _wrong_number(usage, words)
-    return a_key(usage, words[0]), text(usage, "value", words[1], MAX_VALUE)
+    a_key(usage, words[0])
+    text(usage, "value", words[1], MAX_VALUE)
+    return words
 
 
 def keys(usage: str, words: list[Word]) -> list[str]:

@@ -1,27 +1,28 @@
-"""A row of the command table: what a command is called, how it is checked, and what it does."""
+"""What a command is: a row of the command table. :mod:`kvd.handlers` has a class for each.
+
+A data command is pure: it names what it reads (keys, a page, a number of keys), and makes the reply and the writes
+from its arguments and what was there. Any other command does what it does to its session.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Final
 
+from kvd.interfaces import Wanted
 from kvd.wire import Word
+
+if TYPE_CHECKING:
+    from kvd.session import Reply, Session
 
 Writes = dict[str, str | None] | None
 """What a data command writes: new values by key, None to remove it; or None for nothing at all."""
 
 
-def _no_data(args: Any, answer: Any) -> tuple[str, Writes]:
-    raise TypeError("this is no data command")
+class Command(ABC):
+    """A command.
 
-
-class Command:
-    """One row of the command table.
-
-    :param reads: names what a data command reads; None: nothing.
-    :param apply: makes the reply and the writes of a data command.
-    :param run: does what another command does.
-    :param check: makes the arguments out of the words; see :mod:`kvd.arguments`.
+    :param name: what it is called, if that is not the first word of its usage.
     :param needs_transaction: it has no meaning outside one.
     :param writes: READONLY refuses it.
     :param when_doomed: it works in a transaction that met an error.
@@ -32,12 +33,8 @@ class Command:
         self,
         usage: str,
         help: str,
-        check: Callable[[str, list[Word]], Any],
         *,
         name: str = "",
-        reads: Callable[[Any], Any] | None = None,
-        apply: Callable[[Any, Any], tuple[str, Writes]] = _no_data,
-        run: Callable[[Any, Any], Any] | None = None,
         needs_transaction: bool = False,
         writes: bool = False,
         when_doomed: bool = False,
@@ -47,11 +44,34 @@ class Command:
         self.name: Final = name or usage.split(" ")[0]
         self.usage: Final = usage
         self.help: Final = help
-        self.check: Final = check
-        self.reads: Final = reads
-        self.apply: Final = apply
-        self.run: Final = run
         self.needs_transaction: Final = needs_transaction
         self.writes: Final = writes
         self.when_doomed: Final = when_doomed
         self.when_expired: Final = when_expired
+
+    @abstractmethod
+    def check(self, words: list[Word]) -> Any:
+        """Make the arguments out of the words behind the name; see :mod:`kvd.arguments`."""
+
+    @abstractmethod
+    def run(self, session: Session, args: Any) -> Reply:
+        """Do it."""
+
+
+class DataCommand(Command):
+    """A command that reads and writes data."""
+
+    def reads(self, args: Any) -> Wanted | None:
+        """What it reads; None: nothing."""
+        return None
+
+    @abstractmethod
+    def apply(self, args: Any, answer: Any) -> tuple[str, Writes]:
+        """The reply, and what to write.
+
+        :param answer: what was there of that which it reads.
+        """
+
+    def run(self, session: Session, args: Any) -> Reply:
+        """Run it in the session's open transaction, or as one of its own."""
+        return session.execute(self, args)

@@ -16,97 +16,76 @@ from kvd.command import Command
 from kvd.errors import BadRequest, Internal, KvdError, ReadOnly, UnknownCommand
 from kvd.session import Reply, Session, Steps, aborted, expired, no_transaction
 from kvd.transaction import Transaction
-from kvd.wire import Refused, shown
+from kvd.wire import Refused, Word, shown
 
 
-def help(session: Session, name: str | None) -> Reply:
-    if name is None:
-        return wire.result({command.usage: command.help for command in ROWS})
-    command = next((row for row in ROWS if row.name == name), None)
-    if command is None:
-        raise unknown(name)
-    return wire.result(f"{command.usage}: {command.help}")
+class Help(Command):
+    def check(self, words: list[Word]) -> Any:
+        return arguments.topic(self.usage, words)
+
+    def run(self, session: Session, args: Any) -> Reply:
+        if args is None:
+            return wire.result({command.usage: command.help for command in ROWS})
+        command = next((row for row in ROWS if row.name == args), None)
+        if command is None:
+            raise unknown(args)
+        return wire.result(f"{command.usage}: {command.help}")
 
 
 # fmt: off
 
-START: Final = Command(
-    "START [READONLY]", "open a transaction on this connection", arguments.start_options, run=handlers.start
-)
-ROLLBACK: Final = Command(
-    "ROLLBACK", "end the transaction and drop its changes", arguments.no_arguments, run=handlers.rollback,
+START: Final = handlers.Start("START [READONLY]", "open a transaction on this connection")
+ROLLBACK: Final = handlers.Rollback(
+    "ROLLBACK", "end the transaction and drop its changes",
     needs_transaction=True, when_doomed=True, when_expired=True,
 )
-ROLLBACK_TO: Final = Command(
-    "ROLLBACK TO name", "drop what was changed since the savepoint, and go on", arguments.to_name,
-    name="ROLLBACK TO", run=handlers.rollback_to, needs_transaction=True, when_doomed=True,
+ROLLBACK_TO: Final = handlers.RollbackTo(
+    "ROLLBACK TO name", "drop what was changed since the savepoint, and go on",
+    name="ROLLBACK TO", needs_transaction=True, when_doomed=True,
 )
 
-ROWS: Final = [
-    Command(
+ROWS: Final[list[Command]] = [
+    handlers.Put(
         "PUT key value", "store the value, which is all that stands behind the key, to the end of the line",
-        arguments.key_and_value, apply=handlers.put, writes=True,
+        writes=True,
     ),
-    Command("GET key", "the value, or null", arguments.one_key, reads=handlers.the_keys, apply=handlers.get),
-    Command(
-        "DEL key", "remove the key; no error if there is none", arguments.one_key, apply=handlers.delete, writes=True
-    ),
+    handlers.Get("GET key", "the value, or null"),
+    handlers.Delete("DEL key", "remove the key; no error if there is none", writes=True),
     START,
-    Command(
-        "COMMIT", "store all changes of the transaction at once, or none of them", arguments.no_arguments,
-        run=handlers.commit, needs_transaction=True, when_doomed=True, when_expired=True,
+    handlers.Commit(
+        "COMMIT", "store all changes of the transaction at once, or none of them",
+        needs_transaction=True, when_doomed=True, when_expired=True,
     ),
     ROLLBACK,
-    Command(
-        "SAVEPOINT name", "set a point in the transaction to go back to", arguments.one_name,
-        run=handlers.savepoint, needs_transaction=True,
-    ),
+    handlers.Savepoint("SAVEPOINT name", "set a point in the transaction to go back to", needs_transaction=True),
     ROLLBACK_TO,
-    Command(
-        "RELEASE name", "forget the savepoint, and keep the changes", arguments.one_name,
-        run=handlers.release, needs_transaction=True,
+    handlers.Release("RELEASE name", "forget the savepoint, and keep the changes", needs_transaction=True),
+    handlers.Check(
+        "CHECK", "would the transaction commit now? what has it read and written?",
+        needs_transaction=True, when_doomed=True,
     ),
-    Command(
-        "CHECK", "would the transaction commit now? what has it read and written?", arguments.no_arguments,
-        run=handlers.check, needs_transaction=True, when_doomed=True,
+    handlers.Mget("MGET key…", "a list of values and nulls, of one instant"),
+    handlers.Exists("EXISTS key", "true or false"),
+    handlers.Incr(
+        "INCR key [delta]", "add to an integer (nothing counts as 0) and answer the sum", writes=True
     ),
-    Command(
-        "MGET key…", "a list of values and nulls, of one instant", arguments.keys,
-        reads=handlers.the_keys, apply=handlers.mget,
+    handlers.Cas(
+        "CAS key expected new", "store new if the key holds expected, and answer whether it did", writes=True
     ),
-    Command("EXISTS key", "true or false", arguments.one_key, reads=handlers.the_keys, apply=handlers.exists),
-    Command(
-        "INCR key [delta]", "add to an integer (nothing counts as 0) and answer the sum",
-        arguments.key_and_delta, reads=handlers.first, apply=handlers.incr, writes=True,
-    ),
-    Command(
-        "CAS key expected new", "store new if the key holds expected, and answer whether it did",
-        arguments.key_and_two_values, reads=handlers.first, apply=handlers.cas, writes=True,
-    ),
-    Command(
+    handlers.ScanPage(
         "SCAN [PREFIX p] [FROM key] [TO key] [LIMIT n] [REVERSE] [KEYS]",
         "pairs in the order of their keys, from FROM up to but without TO; "
         "next is where the following page begins (with REVERSE, where it ends)",
-        arguments.scan_options, reads=handlers.the_page, apply=handlers.scan,
     ),
-    Command(
-        "COUNT [PREFIX p]", "how many keys there are", arguments.count_options,
-        reads=handlers.all_of, apply=handlers.count,
-    ),
-    Command(
-        "PING [text]", "PONG, or the text", arguments.any_text,
-        run=handlers.ping, when_doomed=True, when_expired=True,
-    ),
-    Command(
+    handlers.CountKeys("COUNT [PREFIX p]", "how many keys there are"),
+    handlers.Ping("PING [text]", "PONG, or the text", when_doomed=True, when_expired=True),
+    handlers.Info(
         "INFO [section]", "what the server is and does: server, clients, store, transactions, commands",
-        arguments.topic, run=handlers.info, when_doomed=True, when_expired=True,
+        when_doomed=True, when_expired=True,
     ),
-    Command(
-        "HELP [command]", "what there is", arguments.topic, run=help, when_doomed=True, when_expired=True
-    ),
-    Command(
-        "QUIT", "roll back, answer, and close the connection", arguments.no_arguments,
-        run=handlers.quit, when_doomed=True, when_expired=True,
+    Help("HELP [command]", "what there is", when_doomed=True, when_expired=True),
+    handlers.Quit(
+        "QUIT", "roll back, answer, and close the connection", when_doomed=True, when_expired=True
     ),
 ]
 # fmt: on
@@ -159,8 +138,7 @@ def answer(session: Session, line: str) -> Reply:
         elif command.needs_transaction:
             raise no_transaction()
         session.shared.calls[command.number] += 1
-        args = command.check(command.usage, words)
-        reply = session.execute(command, args) if command.run is None else command.run(session, args)
+        reply = command.run(session, command.check(words))
         return reply if isinstance(reply, str) else _finish(session, command, reply)
     except BadRequest as error:
         return refuse(session, error, looks_like_start(line))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Final
 
 from kvd import wire
-from kvd.command import Command
+from kvd.command import DataCommand
 from kvd.errors import (
     Aborted,
     Conflict,
@@ -83,15 +83,16 @@ class Session:
 
     # Data commands.
 
-    def execute(self, command: Command, args: Any) -> Reply:
+    def execute(self, command: DataCommand, args: Any) -> Reply:
         """Run a data command, in the open transaction or as one of its own."""
         txn = self.transaction
         if txn is not None:
             return self._execute_in(txn, command, args)
         view = self.shared.store.latest()
         answer: Any = None
-        if command.reads is not None:
-            answer = fetch(view, command.reads(args))
+        wanted = command.reads(args)
+        if wanted is not None:
+            answer = fetch(view, wanted)
             if isinstance(answer, Later):
                 return self._repeat(command, args, view, answer)
         reply, writes = command.apply(args, answer)
@@ -102,11 +103,11 @@ class Session:
                 return self._stored(command, args, done, reply)
         return reply
 
-    def _execute_in(self, txn: Transaction, command: Command, args: Any) -> Reply:
+    def _execute_in(self, txn: Transaction, command: DataCommand, args: Any) -> Reply:
         txn.used = self.shared.seconds()
         answer: Any = None
-        if command.reads is not None:
-            wanted = command.reads(args)
+        wanted = command.reads(args)
+        if wanted is not None:
             answer = fetch(txn.snapshot, txn.missing(wanted))
             if isinstance(answer, Later):
                 return self._execute_later(txn, command, args, wanted, answer)
@@ -141,7 +142,9 @@ class Session:
             if writes is not None and shared.store.growth(writes) > 0:
                 raise budget.exceeded()
 
-    def _execute_later(self, txn: Transaction, command: Command, args: Any, wanted: Wanted, later: Later[Any]) -> Steps:
+    def _execute_later(
+        self, txn: Transaction, command: DataCommand, args: Any, wanted: Wanted, later: Later[Any]
+    ) -> Steps:
         answer = yield from _read(later)
         txn.used = self.shared.seconds()
         if txn.expired is not None:
@@ -152,7 +155,7 @@ class Session:
         self._account(txn, writes)
         return reply
 
-    def _stored(self, command: Command, args: Any, done: Later[None], reply: str) -> Steps:
+    def _stored(self, command: DataCommand, args: Any, done: Later[None], reply: str) -> Steps:
         """Wait for a plain command's commit; on a conflict begin again."""
         try:
             yield from _commit(done)
@@ -161,7 +164,7 @@ class Session:
             return (yield from self._repeat(command, args, None, None))
         return reply
 
-    def _repeat(self, command: Command, args: Any, view: Snapshot | None, answer: Any) -> Steps:
+    def _repeat(self, command: DataCommand, args: Any, view: Snapshot | None, answer: Any) -> Steps:
         """Run a plain command as a transaction of its own until it meets no conflict.
 
         :param view: what its first try reads from, and ``answer`` what that try waits for; or None.
@@ -170,8 +173,8 @@ class Session:
         while True:
             txn = Transaction(self.shared.store.latest() if view is None else view, False, 0.0)
             try:
-                if command.reads is not None:
-                    wanted = command.reads(args)
+                wanted = command.reads(args)
+                if wanted is not None:
                     ask = txn.missing(wanted)
                     if view is None:
                         answer = fetch(txn.snapshot, ask)
