@@ -11,6 +11,7 @@ CORE = [
     "kvd/arguments.py",
     "kvd/command.py",
     "kvd/commands.py",
+    "kvd/connection.py",
     "kvd/handlers.py",
     "kvd/interfaces.py",
     "kvd/limits.py",

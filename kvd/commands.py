@@ -1,4 +1,4 @@
-"""The command table, the gate in front of it, and a connection's turn.
+"""The command table, the gate in front of it, and the way from a line to its reply.
 
 What a command does is in :mod:`kvd.handlers`, and how its arguments are checked in :mod:`kvd.arguments`. None of them
 knows bytes or a transport, and only :mod:`kvd.session` knows whether a transaction is open.
@@ -7,7 +7,6 @@ knows bytes or a transport, and only :mod:`kvd.session` knows whether a transact
 from __future__ import annotations
 
 import re
-from collections import deque
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ from kvd.command import Command
 from kvd.errors import BadRequest, Internal, KvdError, ReadOnly, UnknownCommand
 from kvd.session import Reply, Session, Steps, aborted, expired, no_transaction
 from kvd.transaction import Transaction
-from kvd.wire import Refused, Word, shown
+from kvd.wire import Word, shown
 
 
 class Help(Command):
@@ -185,37 +184,3 @@ def refuse(session: Session, error: KvdError, was_start: bool) -> str:
     if was_start and session.transaction is None:
         session.open_doomed(error)
     return session.refuse(error)
-
-
-TURN_REQUESTS: Final = 256
-TURN_BYTES: Final = 64 * 1024
-TURN_TIME: Final = 0.002
-
-
-def turn(session: Session, lines: deque[str | Refused], now: float) -> tuple[list[str], Steps | None]:
-    """Answer waiting lines in order until the turn is over: after so many requests, bytes of replies, or seconds.
-
-    :param lines: what has arrived; what was answered is taken off its left side.
-    :param now: the server's time.
-    :return: the replies, and the steps to a reply that must be waited for before the turn goes on.
-    """
-    replies: list[str] = []
-    size = 0
-    seconds = session.shared.seconds
-    most = TURN_REQUESTS
-    while lines and most and size < TURN_BYTES:
-        most -= 1
-        line = lines.popleft()
-        if isinstance(line, str):
-            reply = answer(session, line)
-            if not isinstance(reply, str):
-                return replies, reply
-        else:
-            reply = refuse(session, line.error, looks_like_start(line.head))
-        replies.append(reply)
-        size += len(reply)
-        if session.closing:
-            lines.clear()
-        elif lines and (session.transaction is not None or not most & 3) and seconds() - now > TURN_TIME:
-            break  # outside a transaction four commands take too little time to look at the clock in between
-    return replies, None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 from kvd.wire import HEAD, MAX_LINE, Refused, cut_lines, line_too_large
@@ -17,11 +16,11 @@ LINE_BYTES: Final = 80
 class LineBuffer:
     """Cuts a stream of bytes into lines, in time that is linear in its length.
 
-    :ivar lines: the lines that are cut; whoever answers them takes them off the left side.
+    :ivar lines: the lines that are cut, the next one last; whoever answers them pops them.
     """
 
     def __init__(self) -> None:
-        self.lines: deque[str | Refused] = deque()
+        self.lines: list[str | Refused] = []
         self._whole = b""  # whole lines that are not cut yet, from _place on
         self._place = 0
         self._partial = bytearray()  # a line whose end has not come; its head, if it is too long
@@ -30,6 +29,11 @@ class LineBuffer:
     def __bool__(self) -> bool:
         """Whether lines wait to be answered."""
         return bool(self.lines or self._whole)
+
+    @property
+    def holds(self) -> bool:
+        """Whether anything is left: lines, or the beginning of one."""
+        return bool(self.lines or self._whole or self._size)
 
     @property
     def unfinished(self) -> bool:
@@ -62,7 +66,7 @@ class LineBuffer:
         if self._size > len(self._partial):
             start = lines.index(b"\n") + 1
             size = self._size + start - (2 if lines[:start].endswith(b"\r\n") else 1)
-            self.lines.append(line_too_large(bytes(self._partial), size))
+            self.lines.insert(0, line_too_large(bytes(self._partial), size))
             self._whole = lines[start:]
         else:
             self._whole = bytes(self._partial) + lines
@@ -79,7 +83,9 @@ class LineBuffer:
         end = len(whole)
         if end - start > BATCH:  # at least one line, and no part of one
             end = whole.rfind(b"\n", start, start + BATCH) + 1 or whole.index(b"\n", start) + 1
-        self.lines.extend(cut_lines(whole[start:end]))
+        lines = cut_lines(whole[start:end])
+        lines.reverse()
+        self.lines[:0] = lines
         self._place = end
         if end == len(whole):
             self._whole = b""

@@ -1,6 +1,6 @@
 """The protocol: bytes in, replies in order, back-pressure.
 
-What arrives is cut into lines and answered in turns, see :func:`kvd.commands.turn`; all replies of a
+What arrives is cut into lines and answered in turns, see :mod:`kvd.connection`; all replies of a
 turn leave in one write. Nothing is read from the connection while a store's answer is outstanding, while
 the client does not read its replies, and between the turns of a long batch. So replies keep the order of
 their requests, and no client makes the server hold more than a bounded number of bytes.
@@ -18,21 +18,13 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from kvd.commands import turn
+from kvd.connection import Connection
 from kvd.errors import Busy
-from kvd.lines import BATCH, LineBuffer
 from kvd.session import Session, Steps, TimedOut
 from kvd.wire import MAX_LINE, error
 
 if TYPE_CHECKING:
     from kvd.service import StoreService
-
-
-SLOW_TURN = 0.0005
-"""A connection whose turn took more seconds than this has its next ones behind others', for a while."""
-
-PENALTY = 20
-"""That while, as a multiple of what the turn took."""
 
 
 class IKvdTransport(ITCPTransport, IConsumer, IPushProducer):
@@ -54,67 +46,51 @@ class KvdProtocol(LineReceiver):
 
     def __init__(self, service: StoreService) -> None:
         self._service = service
-        self._input = LineBuffer()
         self._reading = True
         self._full = False  # the client does not read fast enough
         self._between = False  # a turn is over, and the next one has not begun
         self._waiting: Deferred[None] | None = None  # the store has not answered
         self._ended = False  # the client sends no more
         self._closed = False  # we send no more
-        self._behind = 0.0  # until when its turns are behind others', for it took long; 0: they are not
-        self._line_since: float | None = None  # since when a line is awaited, or its end
-        self._active = 0.0  # when it last sent something
         self._unread = 0  # bytes of replies that wait in the transport, if it is full
         self.held = 0  # bytes of memory that the server's budget holds for this connection's buffers
 
     def connectionMade(self) -> None:
         """A client has come."""
-        self._line_since = self._active = self._service.seconds()
         self.session = self._service.open_session(self)
+        self._connection = Connection(self.session)
+        self._input = self._connection.input
         self.transport.registerProducer(self, True)
 
     # Lines in. LineReceiver's own cutting takes time quadratic in the length of a batch.
 
     def dataReceived(self, data: bytes) -> None:
         """Answer the lines that have arrived whole."""
-        input = self._input
-        input.feed(data)
-        if not input.unfinished:
-            self._line_since = None
-        else:
-            if self._line_since is None or b"\n" in data:
-                self._line_since = self._service.seconds()
-            self._hold()
+        now = self._connection.receive(data)
         if self._waiting or self._between or self._full or self._closed:
             self._hold()
-        elif len(data) > BATCH or (self._behind and self._is_behind()):
+        elif now:
+            self._turn()
+        else:
             self._wait_for_turn()  # to read on, if no line is whole yet
             self._set_reading()
-        else:
-            self._turn()
 
     # Replies out.
 
     def _turn(self) -> None:
         """Answer what waits, until the turn is over or the store must be waited for."""
-        seconds = self.session.shared.seconds
-        self._active = began = seconds()
-        self._input.cut()
-        replies, steps = turn(self.session, self._input.lines, began)
-        now = seconds()
-        if now - began > SLOW_TURN:
-            self._behind = now + PENALTY * (now - began)
+        replies, steps = self._connection.turn()
         if replies:
-            self._send("".join(replies))
+            self._send(replies)
         if steps is not None:
             self._waiting = self._finish(steps)
             self._waiting.addCallback(self._finished)
             self._set_reading()
-        elif self._input or self._ended or not self._reading or self.held or self.session.closing:
+        elif self._input.holds or self._ended or not self._reading or self.held or self.session.closing:
             self._go_on()  # most often there is nothing to see to
 
-    def _send(self, replies: str) -> None:
-        self.transport.write(replies.encode("ascii"))
+    def _send(self, replies: bytes) -> None:
+        self.transport.write(replies)
         if self._full:
             self._unread += len(replies)
 
@@ -130,11 +106,6 @@ class KvdProtocol(LineReceiver):
         self._between = True
         self._service.turns.add(self._next_turn)
 
-    def _is_behind(self) -> bool:
-        if self._behind < self._service.seconds():
-            self._behind = 0.0
-        return bool(self._behind)
-
     def _next_turn(self) -> None:
         self._between = False
         if not self._full and not self._closed:
@@ -145,13 +116,11 @@ class KvdProtocol(LineReceiver):
         if wanted != self._reading:
             self._reading = wanted
             if wanted:
-                if self._input.unfinished:  # its end could not come while we did not read
-                    self._line_since = self._service.seconds()
+                self._connection.reads_again()
                 self.transport.resumeProducing()
             else:
                 self.transport.pauseProducing()
-        if not wanted or self.held:
-            self._hold()
+        self._hold()
 
     # Limits.
 
@@ -169,9 +138,10 @@ class KvdProtocol(LineReceiver):
     def overdue(self, now: float) -> str | None:
         """Why the client is to be disconnected, if it has been silent, or at one line, for too long."""
         limits = self.session.shared.limits
-        if self._line_since is not None and self._reading and now - self._line_since > limits.line_time > 0:
+        since = self._connection.line_since
+        if since is not None and self._reading and now - since > limits.line_time > 0:
             return f"no whole line came within {limits.line_time:g} seconds"
-        if self._reading and now - self._active > limits.idle_time > 0:
+        if self._reading and now - self._connection.active > limits.idle_time > 0:
             return f"it was silent for more than {limits.idle_time:g} seconds"
         return None
 
@@ -200,7 +170,7 @@ class KvdProtocol(LineReceiver):
                     later = steps.send(answer)
         except StopIteration as stop:
             if not self._closed:
-                self._send(stop.value)
+                self._send(stop.value.encode("ascii"))
 
     def _finished(self, _: None) -> None:
         self._waiting = None

@@ -216,10 +216,10 @@ STORES: dict[str, type[LyingStore]] = {
 class SwappedReplies(KvdProtocol):
     """Where a write holds several replies, the first two of them change places."""
 
-    def _send(self, replies: str) -> None:
+    def _send(self, replies: bytes) -> None:
         lines = replies.splitlines(keepends=True)
         lines[:2] = reversed(lines[:2])
-        super()._send("".join(lines))
+        super()._send(b"".join(lines))
 
 
 class SwappingFactory(KvdFactory):

@@ -19,7 +19,7 @@ from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from kvd.commands import TURN_REQUESTS
+from kvd.connection import TURN_REQUESTS
 
 FIN = b""
 """Travels behind the last byte of a direction."""

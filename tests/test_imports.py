@@ -36,6 +36,7 @@ SERVER = [
     "kvd.session",
     "kvd.handlers",
     "kvd.commands",
+    "kvd.connection",
     "kvd.transport",
     "kvd.listen",
     "kvd.turns",

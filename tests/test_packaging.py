@@ -24,6 +24,7 @@ CORE = [
     "arguments",
     "command",
     "commands",
+    "connection",
     "handlers",
     "interfaces",
     "limits",

@@ -15,7 +15,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import connectProtocol
 
-from kvd.commands import TURN_REQUESTS
+from kvd.connection import TURN_REQUESTS
 from kvd.protocol import KvdFactory
 from kvd.service import StoreService
 from kvd.stores.memory import MemoryStore
