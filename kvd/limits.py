@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from typing import Final
 
 from kvd.errors import OutOfMemory
 
-MIB = 1024 * 1024
+MIB: Final = 1024 * 1024
 
 SPARE = 8 * MIB
 """Bytes by which transactions and buffers may exceed the memory limit before the largest of them has to go."""

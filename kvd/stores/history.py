@@ -34,6 +34,11 @@ class Record:
         self.by: Final = by
 
 
+def record_bytes(old: str | None) -> int:
+    """What the record of an old value takes in memory."""
+    return RECORD_BYTES + memory_of(old)
+
+
 _version_of: Final = attrgetter("version")
 
 
@@ -101,8 +106,6 @@ class History:
         if self.newest is None:
             return self._forget_all(mark)
         freed = []
-        dropped = 0
-        taken = 0
         all_records = self._records
         seen_since = older.version if older is not None else -1
         keep = older.records if older is not None else []
@@ -110,8 +113,7 @@ class History:
             if record.since <= seen_since:
                 keep.append(record)
                 continue
-            dropped += 1
-            taken += memory_of(record.old)
+            self._count(-1, -record_bytes(record.old))
             records = all_records[record.key]
             if len(records) > 1:
                 del records[bisect_right(records, record.version, key=_version_of) - 1]
@@ -119,7 +121,6 @@ class History:
                 del all_records[record.key]
                 freed.append(record.key)
         mark.records = []
-        self._count(-dropped, -taken - RECORD_BYTES * dropped)
         return freed
 
     def _forget_all(self, last: Mark) -> list[str]:
@@ -146,7 +147,7 @@ class History:
         record = Record(key, old, since, self.version, by)
         records.append(record)
         newest.records.append(record)
-        self._count(1, RECORD_BYTES + memory_of(old))
+        self._count(1, record_bytes(old))
 
     def _count(self, number: int, taken: int) -> None:
         self.size += number

@@ -16,7 +16,7 @@ from sortedcontainers import SortedList
 
 from kvd.errors import BadArguments, Conflict, Unavailable
 from kvd.interfaces import Count, Page, Pieces, Range, Reads, Scan, Snapshot, Store
-from kvd.limits import Budget, memory_of
+from kvd.limits import MIB, Budget, memory_of
 from kvd.stores.history import History, Mark
 from kvd.stores.split import SplitDict
 from kvd.transaction import PageInMaking, cut_page
@@ -25,7 +25,7 @@ from kvd.wire import shown
 PAIR_BYTES: Final = 100
 """What a pair takes in memory beside its key and value: its places in the dict and in the list, and rounding."""
 
-LARGEST: Final = 5 * 1024 * 1024
+LARGEST: Final = 5 * MIB
 """More bytes than any one pair can take: a string takes up to four bytes for each of its characters."""
 
 PIECE: Final = 500
@@ -86,8 +86,10 @@ class MemoryStore(Store):
         :raise OutOfMemory: there is no room for them; nothing was stored.
         """
         budget = self.budget
-        if budget.used + LARGEST * len(writes) > budget.room:
-            self._check_room(writes)
+        if budget.used + LARGEST * len(writes) > budget.room:  # else there is room for sure
+            grown = self.growth(writes)
+            if grown > 0 and budget.used + grown > budget.room:
+                raise budget.exceeded()
         if self.history.newest is not None:
             self._remember(writes, by)
         for key, value in writes.items():
@@ -105,14 +107,6 @@ class MemoryStore(Store):
                     budget.used -= pair_bytes(key, old)
         if self.history.size:
             self._let_go()
-
-    def _check_room(self, writes: dict[str, str | None]) -> None:
-        most = sum(map(memory_of, writes)) + sum(map(memory_of, writes.values())) + PAIR_BYTES * len(writes)
-        if self.budget.used + most <= self.budget.room:
-            return  # that is enough to know, and costs far less than how much it is
-        grown = self.growth(writes)
-        if grown > 0 and self.budget.used + grown > self.budget.room:
-            raise self.budget.exceeded()
 
     def _let_go(self) -> None:
         """End the oldest snapshots if old values take too much memory."""
@@ -149,8 +143,6 @@ class MemoryStore(Store):
     def keys_between(self, within: Range, with_dead: bool) -> Iterator[str]:
         """The keys of a range, in its order; with those that only snapshots see, if wanted."""
         low, high, descending = within
-        if high is not None and high <= low:
-            return iter(())
         inclusive = (True, False)
         alive = self.order.irange(low, high, inclusive, descending)
         if not with_dead or not self.dead:
