@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import re
-from json.encoder import encode_basestring_ascii as quote
+from collections.abc import Callable
+from json.encoder import encode_basestring_ascii
 from typing import Any, Final, NoReturn
 
 from kvd.errors import BY_CODE, BadRequest, KvdError, SpeaksHttp, TooLarge
@@ -31,8 +32,7 @@ MAX_WORDS: Final = 10_000
 
 _LONG: Final = 64 * 1024
 
-_HTTP_ENDS: Final = (" HTTP/1.1", " HTTP/1.0")
-_HTTP_STARTS: Final = ("POST ", "Host:")
+quote: Final[Callable[[str], str]] = encode_basestring_ascii
 
 
 class Refused:
@@ -76,10 +76,21 @@ def _one_line(line: bytes) -> str | Refused:
         return line.decode()
     except UnicodeDecodeError as error:
         head, tail = line[:HEAD].decode(errors="replace"), line[-HEAD:].decode(errors="replace")
-        if head.startswith(_HTTP_STARTS) or tail.endswith(_HTTP_ENDS):
+        if _begins_as_http(head) or _ends_as_http(tail):
             return Refused(speaks_http(), "")
         problem = f"the line is no UTF-8: byte {error.start} of it is 0x{line[error.start]:02x}"
         return Refused(BadRequest(problem), head)
+
+
+# Not with a tuple of both: compiled, that is made at each call.
+
+
+def _begins_as_http(line: str) -> bool:
+    return line.startswith("POST ") or line.startswith("Host:")
+
+
+def _ends_as_http(line: str) -> bool:
+    return line.endswith(" HTTP/1.1") or line.endswith(" HTTP/1.0")
 
 
 def speaks_http() -> SpeaksHttp:
@@ -102,7 +113,7 @@ def parse(line: str) -> tuple[str, list[Word]]:
     :raise BadRequest: if the line is no proper JSON array though it begins with ``[``.
     :raise TooLarge: if there are more than ``MAX_WORDS`` arguments.
     """
-    if line.endswith(_HTTP_ENDS):
+    if _ends_as_http(line):
         raise speaks_http()
     parts = line.split(" ", 2)
     name = parts[0]
@@ -111,7 +122,7 @@ def parse(line: str) -> tuple[str, list[Word]]:
         return "PUT", [parts[1], parts[2]]
     if len(parts) == 2 and name == "GET" and parts[1]:
         return "GET", [parts[1]]
-    if line.startswith(_HTTP_STARTS):
+    if _begins_as_http(line):
         raise speaks_http()
     line = line.lstrip(" ")
     if line[:1] == "[":
