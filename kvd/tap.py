@@ -175,6 +175,8 @@ def makeService(options: Options, reactor: Any = None) -> Daemon:
         try:
             endpoint = server_endpoint(reactor, description)
         except Exception as error:  # a plugin for an endpoint may raise anything
+            if description.startswith("systemd:") and isinstance(error, LookupError):
+                error = LookupError("systemd has passed no such socket")
             raise SystemExit(f"twistd kvd: {name!r} is no endpoint to listen on: {error}") from None
         ports.append(Port(name, endpoint, factory, bool(options["open"])))
     return Daemon(store, ports)

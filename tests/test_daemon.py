@@ -270,7 +270,8 @@ REFUSED_OPTIONS = [
     (["--bogus"], "option --bogus not recognized"),
     (["--listen", "gar:bage"], "'gar:bage' is no endpoint"),
     (["--listen", "tcp:http"], "'tcp:http' is no endpoint"),
-    (["--listen", "systemd:domain=INET:index=0"], "'systemd:domain=INET:index=0' is no endpoint"),
+    (["--listen", "systemd:domain=INET:index=0"], "to listen on: systemd has passed no such socket"),
+    (["--listen", "systemd:domain=INET:name=kvd"], "to listen on: systemd has passed no such socket"),
     (["extra"], "Wrong number of arguments"),
 ]
 REFUSED_ADDRESSES = [

@@ -19,7 +19,7 @@ from itertools import groupby
 from pathlib import Path
 
 from tests.benchmarks import machine, report
-from tests.benchmarks.loads import Figures, Load, Row, load_in
+from tests.benchmarks.loads import CompiledLoad, Figures, Load, Row, load_in
 from tests.benchmarks.servers import KINDS, Server, available, running
 
 ROOT = Path(__file__).parent.parent.parent
@@ -103,7 +103,7 @@ def measure_rows(results: Results, load: Load, names: list[str], rows: list[Row]
         for value, group in groupby(rows, lambda row: row.value):
             same_value = list(group)
             for server in servers.values():
-                if load.can_fill:
+                if isinstance(load, CompiledLoad):
                     load.fill(server, same_value[0].keys, value)
             for row in same_value:
                 measured = Measured(row)
@@ -118,7 +118,7 @@ def measure_rows(results: Results, load: Load, names: list[str], rows: list[Row]
                 print(f"{report.row_title(row)}: {shown}", flush=True)
 
 
-def measure_filling(results: Results, load: Load, names: list[str], pairs: int, polite_pairs: int) -> None:
+def measure_filling(results: Results, load: CompiledLoad, names: list[str], pairs: int, polite_pairs: int) -> None:
     """Measure the memory of a number of pairs, and how long a polite client waits while another number is loaded."""
     results.polite_pairs = polite_pairs
     for name in names:
@@ -149,12 +149,12 @@ def main(words: list[str]) -> None:
     directory = tempfile.TemporaryDirectory()
     with directory:
         load = load_in(directory)
-        if not load.can_fill:
+        if not isinstance(load, CompiledLoad):
             print("There is no C compiler: kvd bench makes the load, for the servers that speak kvd's protocol.")
             names = [name for name in names if not KINDS[name].resp]
         results = Results(machine.facts(), options.rounds, options.seconds, load.name)
         measure_rows(results, load, names, QUICK_ROWS if options.quick else ROWS)
-        if load.can_fill:
+        if isinstance(load, CompiledLoad):
             scale = 1000 if options.quick else 1
             filled = [name for name in names if name in ("kvd", "redis")]
             measure_filling(results, load, filled, MILLION // scale, 3 * MILLION // scale)

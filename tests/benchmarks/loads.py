@@ -60,21 +60,12 @@ class Load(ABC):
     """Something that makes load."""
 
     name: str
-    can_fill = True
-    """Whether it can fill a server with pairs, and speak RESP."""
 
     @abstractmethod
     def run(self, server: Server, row: Row, seconds: float) -> Figures:
         """Load a server for some seconds, behind a warm-up.
 
         :raise RuntimeError: if a reply was an error, or the server closed a connection.
-        """
-
-    @abstractmethod
-    def fill(self, server: Server, keys: int, value: int, polite: bool = False) -> Figures:
-        """Store pairs.
-
-        :param polite: measure the latencies of one more client, who asks for one key each millisecond.
         """
 
 
@@ -112,6 +103,10 @@ class CompiledLoad(Load):
         return self._measure(server, row.kind, settings)
 
     def fill(self, server: Server, keys: int, value: int, polite: bool = False) -> Figures:
+        """Store pairs.
+
+        :param polite: measure the latencies of one more client, who asks for one key each millisecond.
+        """
         return self._measure(server, "fill", {"keys": keys, "value": value, "depth": 16, "polite": int(polite)})
 
     def _measure(self, server: Server, kind: str, settings: dict[str, float]) -> Figures:
@@ -140,7 +135,6 @@ class BenchLoad(Load):
     """The engine of ``kvd bench``. It speaks no RESP, and is not much faster than the servers that it measures."""
 
     name = "kvd bench"
-    can_fill = False
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / "figures.json"
@@ -148,9 +142,6 @@ class BenchLoad(Load):
     def run(self, server: Server, row: Row, seconds: float) -> Figures:
         tried = self._bench(server, row, 20 * row.clients * row.depth)
         return self._bench(server, row, int(tried.per_second * seconds) + 1)
-
-    def fill(self, server: Server, keys: int, value: int, polite: bool = False) -> Figures:
-        raise NotImplementedError
 
     def _bench(self, server: Server, row: Row, requests: int) -> Figures:
         options = {
