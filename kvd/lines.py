@@ -6,11 +6,21 @@ from typing import Final
 
 from kvd.wire import HEAD, MAX_LINE, Refused, cut_lines, line_too_large
 
-BATCH: Final = 8 * 1024
-"""Bytes that are cut into lines for one turn; cut, they take several times the memory."""
+BATCH: Final = 64 * 1024
+"""Bytes that are cut into lines for one turn."""
+
+FEW: Final = 256
+"""Lines that they may be; else it is SHORT bytes, for short lines take several times their bytes of memory."""
+
+SHORT: Final = 8 * 1024
 
 LINE_BYTES: Final = 80
 """What a line takes in memory beside its text."""
+
+
+def is_one_turn(data: bytes) -> bool:
+    """Whether so much is cut into lines at once."""
+    return len(data) <= SHORT or (len(data) <= BATCH and data.count(b"\n") <= FEW)
 
 
 class LineBuffer:
@@ -80,9 +90,9 @@ class LineBuffer:
 
     def _cut(self) -> None:
         whole, start = self._whole, self._place
-        end = len(whole)
-        if end - start > BATCH:  # at least one line, and no part of one
-            end = whole.rfind(b"\n", start, start + BATCH) + 1 or whole.index(b"\n", start) + 1
+        end = _end_of_lines(whole, start, BATCH)
+        if end - start > SHORT and whole.count(b"\n", start, end) > FEW:
+            end = _end_of_lines(whole, start, SHORT)
         lines = cut_lines(whole[start:end])
         lines.reverse()
         self.lines[:0] = lines
@@ -98,3 +108,10 @@ class LineBuffer:
         self._place = 0
         self._partial.clear()
         self._size = 0
+
+
+def _end_of_lines(whole: bytes, start: int, size: int) -> int:
+    """Where whole lines of at most that size end, or the one line that is longer."""
+    if len(whole) - start <= size:
+        return len(whole)
+    return whole.rfind(b"\n", start, start + size) + 1 or whole.index(b"\n", start) + 1
