@@ -1,4 +1,4 @@
-"""Bytes in, lines out: none is lost or changes places however they come, and no more is cut at once than a turn takes."""
+"""Bytes in, lines out: none is lost or changes places, and no more is cut at once than a turn takes."""
 
 from __future__ import annotations
 
