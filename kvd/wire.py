@@ -53,8 +53,11 @@ def cut_lines(block: bytes) -> list[str | Refused]:
     """
     if len(block) <= _LONG:
         try:
+            text = block.decode()
+            if "\r" in text:  # to look for one character is far quicker than for two
+                text = text.replace("\r\n", "\n")
             lines: list[str | Refused] = []
-            lines += block.decode().replace("\r\n", "\n").split("\n")
+            lines += text.split("\n")
         except UnicodeDecodeError:
             pass
         else:
