@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from kvd.commands import answer, looks_like_start, refuse
-from kvd.lines import LineBuffer, is_one_turn
+from kvd.lines import BATCH, LineBuffer
 from kvd.session import Session, Steps
 
 TURN_REQUESTS: Final = 256
@@ -47,7 +47,7 @@ class Connection:
             self.line_since = self._seconds()
         if self._behind and self._behind < self._seconds():
             self._behind = 0.0
-        return not self._behind and is_one_turn(data)
+        return not self._behind and len(data) <= BATCH
 
     def reads_again(self) -> None:
         """The end of a line could not come while nothing was read from the client."""

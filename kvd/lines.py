@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvd.wire import HEAD, MAX_LINE, Refused, cut_lines, line_too_large
-
-BATCH: Final = 64 * 1024
-"""Bytes that are cut into lines for one turn."""
-
-FEW: Final = 256
-"""Lines that they may be; else it is SHORT bytes, for short lines take several times their bytes of memory."""
+from kvd.wire import HEAD, MAX_LINE, Refused, cut_lines, line_too_large, one_line
 
 SHORT: Final = 8 * 1024
+"""So few bytes are cut into lines at once, however many that are."""
+
+FEW: Final = 256
+"""So many lines are cut off what is longer than that; they take several times their bytes of memory."""
+
+BATCH: Final = 64 * 1024
+"""No more lines are cut off once they have come to so many bytes."""
+
+CR: Final = 13
 
 LINE_BYTES: Final = 80
 """What a line takes in memory beside its text."""
-
-
-def is_one_turn(data: bytes) -> bool:
-    """Whether so much is cut into lines at once."""
-    return len(data) <= SHORT or (len(data) <= BATCH and data.count(b"\n") <= FEW)
 
 
 class LineBuffer:
@@ -90,10 +88,18 @@ class LineBuffer:
 
     def _cut(self) -> None:
         whole, start = self._whole, self._place
-        end = _end_of_lines(whole, start, BATCH)
-        if end - start > SHORT and whole.count(b"\n", start, end) > FEW:
-            end = _end_of_lines(whole, start, SHORT)
-        lines = cut_lines(whole[start:end])
+        if len(whole) - start <= SHORT:
+            lines = cut_lines(whole[start:])
+            end = len(whole)
+        else:
+            lines = []
+            end = start
+            while end < len(whole) and len(lines) < FEW and end - start < BATCH:
+                begin, stop = end, whole.index(b"\n", end)
+                end = stop + 1
+                if stop > begin and whole[stop - 1] == CR:
+                    stop -= 1
+                lines.append(one_line(whole[begin:stop]))
         lines.reverse()
         self.lines[:0] = lines
         self._place = end
@@ -108,10 +114,3 @@ class LineBuffer:
         self._place = 0
         self._partial.clear()
         self._size = 0
-
-
-def _end_of_lines(whole: bytes, start: int, size: int) -> int:
-    """Where whole lines of at most that size end, or the one line that is longer."""
-    if len(whole) - start <= size:
-        return len(whole)
-    return whole.rfind(b"\n", start, start + size) + 1 or whole.index(b"\n", start) + 1

@@ -51,28 +51,24 @@ def cut_lines(block: bytes) -> list[str | Refused]:
 
     :param block: whole lines; each ends in ``\n``, and one ``\r`` before that belongs to the end.
     """
-    if len(block) <= _LONG:
-        try:
-            text = block.decode()
-            if "\r" in text:  # to look for one character is far quicker than for two
-                text = text.replace("\r\n", "\n")
-            lines: list[str | Refused] = []
-            lines += text.split("\n")
-        except UnicodeDecodeError:
-            pass
-        else:
-            lines.pop()
-            return lines
-    if block.find(b"\n") == len(block) - 1:  # one line, and maybe a very long one
-        return [_one_line(block[:-2] if block.endswith(b"\r\n") else block[:-1])]
-    return [_one_line(line) for line in block.replace(b"\r\n", b"\n").split(b"\n")[:-1]]
+    try:
+        text = block.decode()
+    except UnicodeDecodeError:
+        return [one_line(line) for line in block.replace(b"\r\n", b"\n").split(b"\n")[:-1]]
+    if "\r" in text:  # to look for one character is far quicker than for two
+        text = text.replace("\r\n", "\n")
+    lines: list[str | Refused] = []
+    lines += text.split("\n")
+    lines.pop()
+    return lines
 
 
 HEAD: Final = 32
 """Bytes of a refused line that are looked at, to see whether it was a START."""
 
 
-def _one_line(line: bytes) -> str | Refused:
+def one_line(line: bytes) -> str | Refused:
+    """A line, whose end is off already, as text."""
     if len(line) > MAX_LINE:
         return line_too_large(line[:HEAD], len(line))
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from kvd import wire
@@ -73,6 +73,7 @@ def test_the_json_form_carries_any_key_and_value(key: str, value: str) -> None:
 )
 def test_the_plain_form_carries_any_key_without_spaces_and_any_value_of_one_line(key: str, value: str) -> None:
     line = f"PUT {key} {value}"
+    assume(not line.endswith((" HTTP/1.0", " HTTP/1.1")))
     assert wire.parse(line) == ("PUT", [key, value])
 
 
