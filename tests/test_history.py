@@ -6,7 +6,7 @@ from sys import getsizeof
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kvd.interfaces import Count, Page, Pieces, Range, Scan
@@ -45,6 +45,7 @@ def values_seen(
 
 @settings(max_examples=400, deadline=None)
 @given(ACTIONS)
+@example([("write", {"a": "1"}), ("write", {"b": "1"}), ("open",), ("open",), ("write", {"a": "2"}), ("close", 1)])
 def test_snapshots_see_their_past_and_nothing_is_held_that_no_one_sees(actions: list[tuple[str, Any]]) -> None:
     store = MemoryStore()
     store.start(Budget(0))

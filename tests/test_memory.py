@@ -61,10 +61,14 @@ def test_even_the_largest_values_are_refused_where_they_have_no_room(number: int
     assert store.budget.used == whole
 
 
-@pytest.mark.parametrize(("keys", "most"), [(2000, MIB // 4), (4700, MIB - 4700 * (49 + 8 + 49 + 1 + 100))])
-def test_snapshots_are_given_up_when_old_values_take_a_quarter_or_all_that_is_left(keys: int, most: int) -> None:
+@pytest.mark.parametrize(
+    ("limit", "keys", "most"), [(1_200_000, 2000, 300_000), (4700 * (49 + 8 + 49 + 1 + 100) + 90_000, 4700, 90_000)]
+)
+def test_snapshots_are_given_up_when_old_values_take_over_a_quarter_or_all_that_is_left(
+    limit: int, keys: int, most: int
+) -> None:
     store = MemoryStore()
-    store.start(Budget(MIB))
+    store.start(Budget(limit))
     store.apply({f"key{number:05}": "x" for number in range(keys)}, 1)
     told: list[str] = []
     owned, other = store.snapshot(told.append), store.snapshot()
@@ -83,6 +87,15 @@ def test_snapshots_are_given_up_when_old_values_take_a_quarter_or_all_that_is_le
         list(pieces.steps)
     owned.close()  # does nothing more
     other.close()
+
+
+def test_one_byte_more_is_too_much_where_no_room_is_left() -> None:
+    store = store_with_room(49 + 3 + 49 + 5 + 100)
+    store.apply({"key": "value"}, 1)
+    with pytest.raises(OutOfMemory):
+        store.apply({"key": "values"}, 1)
+    store.apply({"key": "VALUE"}, 1)
+    assert store.values.get("key") == "VALUE"
 
 
 def test_it_takes_no_argument() -> None:

@@ -100,12 +100,12 @@ def test_the_newest_savepoint_of_many_gives_its_changes_to_the_one_before_it() -
     txn = opened()
     for number in range(1, 6):
         txn.savepoint(f"point {number}")
-        txn.write({"key": str(number)})
-    txn.release("".join(["point ", "5"]))
+        txn.write({"key": str(number), f"key {number}": "x"})
+    txn.release("point 5")
     txn.rollback_to("point 4")
-    assert txn.writes == {"key": "3"}
+    assert txn.writes == {"key": "3", "key 1": "x", "key 2": "x", "key 3": "x"}
     txn.release("point 2")
-    assert txn.writes == {"key": "3"}
+    assert txn.writes["key"] == "3"
     txn.rollback_to("point 1")
     assert txn.writes == {}
 
