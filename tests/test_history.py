@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from kvd.errors import Conflict
 from kvd.interfaces import Count, Page, Pieces, Range, Scan
 from kvd.limits import Budget
 from kvd.stores.history import RECORD_BYTES
@@ -154,6 +155,18 @@ def test_a_commit_looks_only_at_what_the_transaction_touched() -> None:
     assert long.conflicts([Range("key09990", "key09999")], 1) == [("key09990", 1)]  # of ten thousand that were changed
     assert CountingKey.looked_at < 200
     long.close()
+
+
+def test_a_commit_that_conflicts_looks_no_further() -> None:
+    store = store_with(KEYS)
+    snapshot = store.snapshot()
+    for key in KEYS:
+        store.apply({key: "y"}, 2)
+    CountingKey.looked_at = 0
+    with pytest.raises(Conflict):
+        snapshot.commit(KEYS[5:], {"more": ""}, 1)
+    assert CountingKey.looked_at < 20
+    assert store.values.get("more") is None
 
 
 def test_a_count_of_the_past_looks_at_little_where_little_was_changed_since() -> None:

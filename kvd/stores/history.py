@@ -66,8 +66,8 @@ class History:
     :ivar bytes: the memory that they take, which the budget holds as well.
     """
 
-    def __init__(self) -> None:
-        self.budget = Budget(0)
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
         self.version = 0
         self.oldest: Mark | None = None
         self.newest: Mark | None = None
@@ -162,8 +162,6 @@ class History:
         records = self._records.get(key)
         if records is None or records[-1].version <= version:
             return None
-        if len(records) == 1:
-            return records[0]
         return records[bisect_right(records, version, key=_version_of)]
 
     def how_many_after(self, mark: Mark) -> int:

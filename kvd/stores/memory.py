@@ -46,8 +46,8 @@ class MemoryStore(Store):
         self.values = SplitDict()
         self.order = SortedList()  # the keys of values
         self.dead = SortedList()  # keys that are not in values but that an open snapshot sees
-        self.history = History()
         self.budget = Budget(0)
+        self.history = History(self.budget)
         self._latest = Latest(self)
 
     def start(self, budget: Budget) -> None:
