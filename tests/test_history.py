@@ -196,6 +196,21 @@ def test_a_count_of_the_past_comes_in_pieces_where_much_was_changed_since() -> N
     assert done.value.value == 10_000
 
 
+def test_up_to_500_keys_are_answered_at_once() -> None:
+    store = store_with(KEYS[:2000])
+    for limit in (499, 500):
+        page = store.latest().scan(Scan(EVERYTHING, limit))
+        assert isinstance(page, Page)
+        assert len(page.items) == limit
+    assert isinstance(store.latest().scan(Scan(EVERYTHING, 501)), Pieces)
+    snapshot = store.snapshot()
+    for key in KEYS[:500]:
+        store.apply({key: "y"}, 2)
+    assert snapshot.count(Count(EVERYTHING)) == 2000
+    store.apply({KEYS[500]: "y"}, 2)
+    assert isinstance(snapshot.count(Count(EVERYTHING)), Pieces)
+
+
 def test_a_range_that_ends_before_it_begins_is_empty() -> None:
     store = store_with(KEYS[:20])
     snapshot = store.snapshot()
