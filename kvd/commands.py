@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from kvd import arguments, handlers, wire
 from kvd.command import Command
-from kvd.errors import BadRequest, Internal, KvdError, ReadOnly, UnknownCommand
+from kvd.errors import BadRequest, Internal, KvdError, ReadOnly, SpeaksHttp, UnknownCommand
 from kvd.session import Reply, Session, Steps, aborted, expired, no_transaction
 from kvd.transaction import Transaction
 from kvd.wire import Word, shown
@@ -140,6 +140,8 @@ def answer(session: Session, line: str) -> Reply:
         calls[command.number] = calls[command.number] + 1  # += is slower, compiled
         reply = command.run(session, command.check(words))
         return reply if isinstance(reply, str) else _finish(session, command, reply)
+    except SpeaksHttp as error:
+        return refuse(session, error, was_start=False)
     except BadRequest as error:
         return refuse(session, error, looks_like_start(line))
     except KvdError as error:

@@ -5,12 +5,18 @@ from __future__ import annotations
 from typing import Final
 
 from kvd.commands import answer, looks_like_start, refuse
-from kvd.lines import BATCH, LineBuffer
+from kvd.lines import LineBuffer
 from kvd.session import Session, Steps
 
 TURN_REQUESTS: Final = 256
 TURN_BYTES: Final = 64 * 1024
 TURN_TIME: Final = 0.002
+
+QUICK: Final = 1024
+"""Characters of a line that takes, outside a transaction, too little time to look at the clock behind each."""
+
+AT_ONCE: Final = 64 * 1024
+"""Who sends more bytes than this at once has to wait for a turn."""
 
 SLOW_TURN: Final = 0.0005
 """A connection whose turn took more seconds than this has its next ones behind others', for a while."""
@@ -47,7 +53,7 @@ class Connection:
             self.line_since = self._seconds()
         if self._behind and self._behind < self._seconds():
             self._behind = 0.0
-        return not self._behind and len(data) <= BATCH
+        return not self._behind and len(data) <= AT_ONCE
 
     def reads_again(self) -> None:
         """The end of a line could not come while nothing was read from the client."""
@@ -69,20 +75,22 @@ class Connection:
         most = TURN_REQUESTS
         while lines and most and size < TURN_BYTES:
             most -= 1
-            line = lines.pop()
+            line = self.input.next_line()
             if isinstance(line, str):
+                quick = len(line) <= QUICK and session.transaction is None  # then the clock is looked at now and then
                 reply = answer(session, line)
                 if not isinstance(reply, str):
                     steps = reply
                     break
             else:
+                quick = False
                 reply = refuse(session, line.error, looks_like_start(line.head))
             replies.append(reply)
             size += len(reply)
             if session.closing:
                 lines.clear()
-            elif lines and (session.transaction is not None or not most & 3) and self._seconds() - began > TURN_TIME:
-                break  # outside a transaction four commands take too little time to look at the clock in between
+            elif lines and (not quick or not most & 3) and self._seconds() - began > TURN_TIME:
+                break
         now = self._seconds()
         if now - began > SLOW_TURN:
             self._behind = now + PENALTY * (now - began)

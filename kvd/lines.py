@@ -6,29 +6,30 @@ from typing import Final
 
 from kvd.wire import HEAD, MAX_LINE, Refused, cut_lines, line_too_large, one_line
 
-SHORT: Final = 8 * 1024
-"""So few bytes are cut into lines at once, however many that are."""
+SHORT_BLOCK: Final = 8 * 1024
+"""A block of so many bytes is split at once, however many lines it has: the quickest way with short ones."""
 
-FEW: Final = 256
-"""So many lines are cut off what is longer than that; they take several times their bytes of memory."""
+MOST_LINES: Final = 256
+MOST_BYTES: Final = 64 * 1024
+"""Off a longer block, lines are cut one by one until they are so many, or have come to so many bytes."""
 
-BATCH: Final = 64 * 1024
-"""No more lines are cut off once they have come to so many bytes."""
-
-CR: Final = 13
+NO_LIMIT: Final = 2**62
 
 LINE_BYTES: Final = 80
 """What a line takes in memory beside its text."""
+
+CR: Final = 13
 
 
 class LineBuffer:
     """Cuts a stream of bytes into lines, in time that is linear in its length.
 
-    :ivar lines: the lines that are cut, the next one last; whoever answers them pops them.
+    :ivar lines: the lines that are cut, in reverse order: :meth:`next_line` takes the last.
     """
 
     def __init__(self) -> None:
         self.lines: list[str | Refused] = []
+        self._text = 0  # bytes of memory that the texts of lines took at most when they were cut
         self._whole = b""  # whole lines that are not cut yet, from _place on
         self._place = 0
         self._partial = bytearray()  # a line whose end has not come; its head, if it is too long
@@ -50,12 +51,13 @@ class LineBuffer:
 
     def bytes_held(self) -> int:
         """What it takes in memory."""
-        return len(self._partial) + len(self._whole) + LINE_BYTES * len(self.lines)
+        held = len(self._partial) + len(self._whole)
+        return held + self._text + LINE_BYTES * len(self.lines) if self.lines else held
 
     def feed(self, data: bytes) -> None:
         """Take in what has arrived."""
-        while self._whole:  # the transport had more to give than was asked for
-            self._cut()
+        if self._whole:  # the transport had more to give than was asked for
+            self._cut(NO_LIMIT, NO_LIMIT)
         if not self._size and data.endswith(b"\n"):
             self._whole = data
             return
@@ -84,28 +86,35 @@ class LineBuffer:
     def cut(self) -> None:
         """See that there are lines to answer, if any wait."""
         if self._whole and not self.lines:
-            self._cut()
+            self._cut(MOST_LINES, MOST_BYTES)
 
-    def _cut(self) -> None:
+    def _cut(self, most_lines: int, most_bytes: int) -> None:
         whole, start = self._whole, self._place
-        if len(whole) - start <= SHORT:
+        if len(whole) - start <= SHORT_BLOCK:
             lines = cut_lines(whole[start:])
             end = len(whole)
         else:
             lines = []
             end = start
-            while end < len(whole) and len(lines) < FEW and end - start < BATCH:
+            while end < len(whole) and len(lines) < most_lines and end - start < most_bytes:
                 begin, stop = end, whole.index(b"\n", end)
                 end = stop + 1
                 if stop > begin and whole[stop - 1] == CR:
                     stop -= 1
                 lines.append(one_line(whole[begin:stop]))
         lines.reverse()
+        if not self.lines:
+            self._text = 0
+        self._text += (end - start) * (1 if whole.isascii() else 4)  # Python's strings have 1 to 4 bytes a character
         self.lines[:0] = lines
         self._place = end
         if end == len(whole):
             self._whole = b""
             self._place = 0
+
+    def next_line(self) -> str | Refused:
+        """Take the line that is next; there must be one in ``lines``."""
+        return self.lines.pop()
 
     def clear(self) -> None:
         """Drop it all."""

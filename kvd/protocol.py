@@ -66,10 +66,10 @@ class KvdProtocol(LineReceiver):
 
     def dataReceived(self, data: bytes) -> None:
         """Answer the lines that have arrived whole."""
-        now = self._connection.receive(data)
+        at_once = self._connection.receive(data)
         if self._waiting or self._between or self._full or self._closed:
             self._hold()
-        elif now:
+        elif at_once:
             self._turn()
         else:
             self._wait_for_turn()  # to read on, if no line is whole yet

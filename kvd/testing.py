@@ -281,8 +281,8 @@ def _commit_in(data: bytes) -> tuple[int, int] | None:
     start = 0
     for line in data.splitlines(keepends=True):
         try:
-            request = wire.parse(line.decode().rstrip("\r\n"))
-            if request is not None and request[0] == "COMMIT":
+            name, _ = wire.parse(line.decode().rstrip("\r\n"))
+            if name == "COMMIT":
                 return start, start + len(line)
         except (KvdError, UnicodeDecodeError):
             pass

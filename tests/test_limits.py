@@ -352,6 +352,21 @@ def test_who_is_given_up_holds_nothing_even_if_its_transport_takes_its_time(monk
     assert (budget.used, budget.buffers) == (0, 0)
 
 
+@pytest.mark.parametrize(("text", "bytes_each"), [("x", 1), ("😀", 4)])
+def test_lines_that_wait_for_their_client_to_read_count_with_their_text(text: str, bytes_each: int) -> None:
+    server = server_with()
+    client = server.client(1)
+    client.ask("PUT big " + "x" * 70_000)
+    client.protocol.dataReceived(f"GET big\nPUT a {text}{'x' * 30_000}\nPUT b {'x' * 30_000}\n".encode())  # one turn
+    client.protocol.pauseProducing()
+    assert client.protocol.held >= 60_000 * bytes_each
+    assert server.service.shared.budget.buffers == client.protocol.held
+    client.protocol.resumeProducing()
+    server.settle()
+    assert client.protocol.held == 0
+    assert server.service.shared.budget.buffers == 0
+
+
 def test_waiting_lines_count() -> None:
     server = server_with()
     client = server.client()
@@ -484,6 +499,8 @@ def test_a_turn_ends_after_two_milliseconds() -> None:
     server.play("2 START -> ok")
     server.client(2).protocol.dataReceived(b"INFO\n" * 3)
     assert server.client(2).received().count(b"\n") == 1
+    server.client(3).protocol.dataReceived((b"INFO" + b" " * 1100 + b"\n") * 3)  # a long line may take long by itself
+    assert server.client(3).received().count(b"\n") == 1
 
 
 @pytest.mark.parametrize("words", [b"SCAN LIMIT 500", b"COUNT", b"MGET " + b"a " * 1000])

@@ -83,10 +83,10 @@ class Conversation:
 
 def _name(line: str) -> str:
     try:
-        request = wire.parse(line)
+        name, _ = wire.parse(line)
     except KvdError:
         return ""
-    return request[0] if request else ""
+    return name
 
 
 def _state(check: dict[str, Any]) -> str:

@@ -110,6 +110,12 @@ def test_http_is_refused_and_the_connection_closed(client: Connection, line: byt
     assert client.closed
 
 
+def test_http_is_no_start_whatever_it_begins_with(server: Server, client: Connection) -> None:
+    assert code(client.exchange(b"START HTTP/1.1\n")) == "BAD_REQUEST"
+    assert client.closed
+    assert server.service.info()["transactions"]["rolled_back"] == 0
+
+
 def test_http_inside_a_value_is_no_http(client: Connection) -> None:
     assert client.exchange(b"PUT k a HTTP/1.1 request\nPUT k see Host:\nGET k\n") == OK + OK + result("see Host:")
 
