@@ -176,6 +176,7 @@ def test_the_core_passes_its_tests_as_it_is_installed(from_wheel: Path, tmp_path
     shutil.copytree(ROOT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     told = run([str(from_wheel), "-c", "import kvd.commands; print(kvd.commands.__file__)"], tmp_path)
     assert told.strip().endswith(".py") != can_compile()
-    suites = [f"tests/test_{name}.py" for name in ("contract", "history", "limits", "model", "protocol", "wire")]
+    names = ("history", "limits", "lines", "memory", "model", "transaction", "wire")
+    suites = ["tests/contract", "tests/protocol", *(f"tests/test_{name}.py" for name in names)]
     told = run([str(from_wheel), "-m", "pytest", "-q", "-p", "no:cacheprovider", *suites], tmp_path)
     assert " passed" in told
