@@ -15,8 +15,9 @@ TURN_TIME: Final = 0.002
 QUICK: Final = 1024
 """Characters of a line that takes, outside a transaction, too little time to look at the clock behind each."""
 
-AT_ONCE: Final = 64 * 1024
-"""Who sends more bytes than this at once has to wait for a turn."""
+SMALL: Final = 8 * 1024
+LARGE: Final = 64 * 1024
+"""Who sends more bytes than this at once has to wait for a turn; while turns are slow, more than SMALL is enough."""
 
 SLOW_TURN: Final = 0.0005
 """A connection whose turn took more seconds than this has its next ones behind others', for a while."""
@@ -53,7 +54,9 @@ class Connection:
             self.line_since = self._seconds()
         if self._behind and self._behind < self._seconds():
             self._behind = 0.0
-        return not self._behind and len(data) <= AT_ONCE
+        if self._behind or len(data) > LARGE:
+            return False
+        return len(data) <= SMALL or self.session.shared.slow_until < self._seconds()
 
     def reads_again(self) -> None:
         """The end of a line could not come while nothing was read from the client."""
@@ -93,5 +96,5 @@ class Connection:
                 break
         now = self._seconds()
         if now - began > SLOW_TURN:
-            self._behind = now + PENALTY * (now - began)
+            self._behind = session.shared.slow_until = now + PENALTY * (now - began)
         return "".join(replies).encode("ascii"), steps

@@ -48,6 +48,7 @@ class Shared:
     :ivar info: the sections of INFO.
     :ivar relieve: makes room when transactions and buffers take too much memory.
     :ivar transactions: how many are open, and how many ended in which way.
+    :ivar slow_until: the end of the time for which large batches wait, because somebody's turn took long.
     """
 
     def __init__(self, store: Store, seconds: Callable[[], float], limits: Limits) -> None:
@@ -60,6 +61,7 @@ class Shared:
         self.info: Callable[[], dict[str, dict[str, Any]]] = dict
         self.calls = [0] * 64  # by the command's place in the table
         self.errors: dict[str, int] = {}
+        self.slow_until: float = float("-inf")
         self.transactions = {"open": 0, "committed": 0, "conflicts": 0, "rolled_back": 0, "expired": 0}
 
 

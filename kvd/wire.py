@@ -257,7 +257,7 @@ def text_result(value: str | None) -> str:
 
 
 _LONG_TEXT: Final = 1024
-_PLAIN: Final = bytes(code for code in range(0x20, 0x7F) if code not in b'"\\')
+_PLAIN: Final = bytes([code for code in range(0x20, 0x7F) if code not in b'"\\'])
 
 
 def _quote_long(text: str) -> str:

@@ -211,6 +211,16 @@ def test_up_to_500_keys_are_answered_at_once() -> None:
     assert isinstance(snapshot.count(Count(EVERYTHING)), Pieces)
 
 
+def test_a_page_looks_no_further_than_its_end() -> None:
+    store = store_with(KEYS)
+    CountingKey.looked_at = 0
+    for descending in (False, True):
+        page = store.latest().scan(Scan(EVERYTHING._replace(descending=descending), 5))
+        assert isinstance(page, Page)
+        assert len(page.items) == 5
+    assert CountingKey.looked_at < 100
+
+
 def test_a_range_that_ends_before_it_begins_is_empty() -> None:
     store = store_with(KEYS[:20])
     snapshot = store.snapshot()

@@ -108,6 +108,19 @@ def test_the_core_imports_itself_and_no_twisted(module: str) -> None:
     assert not {name for name in used if name.split(".")[0] in ("twisted", "zope", "uvloop")}
 
 
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_has_no_generator_expressions_for_the_compiler_makes_lists_of_them(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text())
+    lazy = {  # it makes loops of these
+        id(argument)
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in ("all", "any", "next", "sum")
+        for argument in call.args
+    }
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.GeneratorExp) and id(node) not in lazy]
+    assert [node.lineno for node in found] == []
+
+
 @pytest.mark.parametrize("module", SERVER)
 def test_the_server_knows_no_client(module: str) -> None:
     assert not [name for name in reached(module) if name in CLIENTS or name.startswith("kvd.cli")]

@@ -19,7 +19,7 @@ from kvd.interfaces import Count, Page, Pieces, Range, Reads, Scan, Snapshot, St
 from kvd.limits import MIB, Budget, memory_of
 from kvd.stores.history import History, Mark
 from kvd.stores.split import SplitDict
-from kvd.transaction import PageInMaking, cut_page
+from kvd.transaction import PageInMaking
 from kvd.wire import shown
 
 PAIR_BYTES: Final = 100
@@ -177,9 +177,12 @@ class Latest(Snapshot):
         """A page of what is there now."""
         if scan.limit > PIECE:
             return self._store.snapshot().scan_and_close(scan)
-        get = self._store.values.get
-        keys = self._store.keys_between(scan.range, with_dead=False)
-        return cut_page(scan, ((key, "" if scan.keys_only else get(key) or "") for key in keys))
+        page = PageInMaking(scan)
+        for key in self._store.keys_between(scan.range, with_dead=False):
+            value = "" if scan.keys_only else self._store.values.get(key) or ""
+            if not page.add(key, value):
+                return Page(page.items, key)
+        return Page(page.items, None)
 
     def count(self, count: Count) -> int:
         """The number of keys as it is now."""
