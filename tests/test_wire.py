@@ -34,8 +34,11 @@ def test_a_line_speaks_http_by_its_ends_alone(line: str, before: str) -> None:
 @given(st.text(st.characters(max_codepoint=0x250), min_size=1000, max_size=1100))
 @example("x" * 2000)
 @example("x" * 2000 + "\x7f")
+@example("x" * 16 * 1024 + '"' + "x" * 40_000)
+@example("x" * 50_000 + "\\")
 def test_long_texts_are_printed_as_short_ones(text: str) -> None:
     assert wire.text_result(text) == json.dumps({"status": "Ok", "result": text}) + "\n"
+    assert wire.values_result([text, "x"]) == json.dumps({"status": "Ok", "result": [text, "x"]}) + "\n"
 
 
 @given(st.binary())
