@@ -478,6 +478,28 @@ def test_a_new_batch_has_one_turn_at_once_and_keeps_its_order() -> None:
     assert [json.loads(line)["result"] for line in replies.splitlines()] == list(map(str, range(20_000)))
 
 
+def test_large_batches_wait_for_a_turn_while_turns_are_slow() -> None:
+    server = server_with()
+    batch = b"PUT key " + b"x" * 1000 + b"\n"
+    server.client(1).protocol.dataReceived(batch * 60)
+    assert server.client(1).received().count(b"\n") == 60
+    server.client(1).protocol.dataReceived(batch * 80)  # over 64 KiB
+    assert server.client(1).received() == b""
+    server.settle()
+    assert server.client(1).received().count(b"\n") == 80
+    server.service.shared.info = lambda: _take_time(server.clock)
+    server.client(2).ask("INFO")
+    server.client(1).protocol.dataReceived(batch * 60)
+    assert server.client(1).received() == b""
+    server.client(3).protocol.dataReceived(batch * 8)
+    assert server.client(3).received().count(b"\n") == 8
+    server.settle()
+    assert server.client(1).received().count(b"\n") == 60
+    server.clock.advance(2.1)  # 20 times the 0.1 seconds of that turn
+    server.client(1).protocol.dataReceived(batch * 60)
+    assert server.client(1).received().count(b"\n") == 60
+
+
 def test_who_took_long_is_not_behind_others_for_ever() -> None:
     server = server_with()
     client = server.client(1)
