@@ -89,6 +89,16 @@ def test_snapshots_are_given_up_when_old_values_take_over_a_quarter_or_all_that_
     other.close()
 
 
+@pytest.mark.parametrize("mebibytes", [1, 4, 5, 7])
+def test_nothing_grows_however_much_is_there_already(mebibytes: int) -> None:
+    store = store_with_room(100 * MIB)
+    store.apply({f"key{number}": "x" * MIB for number in range(mebibytes)}, 1)
+    store.budget.room = store.budget.used
+    with pytest.raises(OutOfMemory):
+        store.apply({"more": ""}, 1)
+    store.apply({"key0": "less"}, 1)
+
+
 def test_one_byte_more_is_too_much_where_no_room_is_left() -> None:
     store = store_with_room(49 + 3 + 49 + 5 + 100)
     store.apply({"key": "value"}, 1)
