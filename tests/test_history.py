@@ -248,7 +248,9 @@ def test_a_page_laid_over_by_own_writes_is_the_page_of_both_together(
     txn = Transaction(store.snapshot(), False, 0)
     txn.write(own)
     scan = Scan(EVERYTHING._replace(descending=descending), limit)
-    page = txn.overlay(scan, txn.snapshot.scan(txn.missing(scan)))  # type: ignore[arg-type]
+    wanted = txn.missing(scan)
+    assert isinstance(wanted, Scan)
+    page = txn.overlay(scan, txn.snapshot.scan(wanted))
     both = sorted(((key, value) for key, value in {**stored, **own}.items() if value is not None), reverse=descending)
     assert page.items == both[:limit]
     assert page.met == (both[limit][0] if len(both) > limit else None)

@@ -133,6 +133,17 @@ class Client:
         self.socket.close()
 
 
+class Builds(Factory):
+    """Makes its protocols by calling a function, which may refuse."""
+
+    def __init__(self, build: Callable[[], Server | None]) -> None:
+        self._build = build
+
+    def buildProtocol(self, addr: IAddress | None) -> Server | None:
+        """A protocol, or None."""
+        return self._build()
+
+
 class World:
     """A reactor, the ports that listen under it and the clients that a test connects to them.
 
@@ -217,15 +228,14 @@ class World:
         self, server: Callable[[], Server | None] = Server, description: str = "tcp:0:interface=127.0.0.1"
     ) -> IListeningPort:
         """Listen with protocols of a kind, which `servers` then holds."""
-        factory = Factory()
 
-        def build(_: IAddress | None) -> Server | None:
+        def build() -> Server | None:
             protocol = server()
             if protocol is not None:
                 self.servers.append(protocol)
             return protocol
 
-        factory.buildProtocol = build  # type: ignore[method-assign,assignment]
+        factory = Builds(build)
         make = serverFromString if self.kind == "Twisted" else server_endpoint
         ports: list[IListeningPort] = []
         failures: list[Failure] = []
