@@ -4,24 +4,15 @@ Everything else about the distribution stands in setup.cfg.
 """
 
 import sys
+from glob import glob
 
 from setuptools import setup
 
 CORE = [
-    "kvd/arguments.py",
-    "kvd/command.py",
-    "kvd/commands.py",
-    "kvd/connection.py",
-    "kvd/handlers.py",
     "kvd/interfaces.py",
-    "kvd/limits.py",
-    "kvd/lines.py",
-    "kvd/session.py",
-    "kvd/stores/history.py",
-    "kvd/stores/memory.py",
-    "kvd/stores/split.py",
-    "kvd/transaction.py",
     "kvd/wire.py",
+    *sorted(glob("kvd/core/[!_]*.py")),
+    *sorted(glob("kvd/stores/memory/[!_]*.py")),
 ]
 
 extensions = []

@@ -2,7 +2,7 @@
 
 A store may answer at once, by returning the answer, or later, by returning a :class:`Later` in its
 place (or :class:`Pieces`, which is one); it may do either from call to call. The parts of kvd between the
-protocol and the store know nothing of Deferreds: only :mod:`kvd.protocol` waits for one.
+protocol and the store know nothing of Deferreds: only :mod:`kvd.daemon.stream` waits for one.
 
 Keys and values are ``str`` without surrogates. Keys are ordered by code point, which is the order
 of their UTF-8 bytes.
@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Generator, Iterable
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from kvd.compiler import mypyc_attr
-from kvd.limits import Budget
+from kvd.core.limits import Budget
 
 T_co = TypeVar("T_co", covariant=True)
 

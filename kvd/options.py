@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from twisted.python.usage import Options
 
-from kvd.limits import Limits
+from kvd.core.limits import Limits
 
 
 def port(value: str) -> int:

@@ -14,15 +14,15 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 import kvd
+from kvd.daemon.listen import install_reactor, server_endpoint, transport_name
+from kvd.daemon.ports import CannotStart, Port
+from kvd.daemon.service import StoreService
+from kvd.daemon.stream import KvdFactory
 from kvd.errors import KvdError
 from kvd.interfaces import Store
-from kvd.listen import install_reactor, server_endpoint, transport_name
 from kvd.options import LIMITS, limits_from
 from kvd.options import port as port_number
-from kvd.ports import CannotStart, Port
-from kvd.protocol import KvdFactory
-from kvd.service import StoreService
-from kvd.stores.plugin import known_stores
+from kvd.plugins import known_stores
 
 log = Logger()
 

@@ -10,9 +10,9 @@ import pytest
 
 from kvd import errors
 from kvd.blocking import Client
-from kvd.commands import ROWS
+from kvd.core.commands import ROWS
 from kvd.requests import CHANGING, Page
-from tests.daemon import Daemon
+from tests.support.daemon import Daemon
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 import pytest
 
-from kvd.commands import ROWS
+from kvd.core.commands import ROWS
 from kvd.errors import BY_CODE
-from tests.daemon import LIMIT, Client, Daemon, wait_for
+from tests.support.daemon import LIMIT, Client, Daemon, wait_for
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import kvd
-from tests.daemon import LIMIT
+from tests.support.daemon import LIMIT
 
 ROOT = Path(kvd.__file__).parent
 MODULES = {
@@ -24,29 +24,29 @@ SERVER = [
     "kvd.compiler",
     "kvd.errors",
     "kvd.wire",
-    "kvd.lines",
-    "kvd.limits",
+    "kvd.core.lines",
+    "kvd.core.limits",
     "kvd.interfaces",
-    "kvd.arguments",
-    "kvd.transaction",
-    "kvd.stores.history",
-    "kvd.stores.split",
-    "kvd.stores.memory",
-    "kvd.command",
-    "kvd.session",
-    "kvd.handlers",
-    "kvd.commands",
-    "kvd.connection",
-    "kvd.transport",
-    "kvd.listen",
-    "kvd.turns",
-    "kvd.resident",
-    "kvd.protocol",
-    "kvd.service",
-    "kvd.ports",
+    "kvd.core.arguments",
+    "kvd.core.transaction",
+    "kvd.stores.memory.history",
+    "kvd.stores.memory.split",
+    "kvd.stores.memory.store",
+    "kvd.core.command",
+    "kvd.core.session",
+    "kvd.core.handlers",
+    "kvd.core.commands",
+    "kvd.core.connection",
+    "kvd.daemon.transport",
+    "kvd.daemon.listen",
+    "kvd.daemon.turns",
+    "kvd.daemon.resident",
+    "kvd.daemon.stream",
+    "kvd.daemon.service",
+    "kvd.daemon.ports",
     "kvd.tap",
 ]
-CORE = SERVER[: SERVER.index("kvd.transport")]
+CORE = SERVER[: SERVER.index("kvd.daemon.transport")]
 SHARED = {"kvd", "kvd.errors", "kvd.wire", "kvd.interfaces"}
 CLIENTS = ["kvd.client", "kvd.blocking", "kvd.cli.main", "kvd.cli.run", "kvd.cli.verify"]
 

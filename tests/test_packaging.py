@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon import TWISTD
+from tests.support.daemon import TWISTD
 
 ROOT = Path(__file__).parent.parent
 LIMIT = 300.0
@@ -174,7 +174,7 @@ def test_without_a_compiler_the_same_files_are_plain_python(tree: Path, tmp_path
 
 def test_the_core_passes_its_tests_as_it_is_installed(from_wheel: Path, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
-    told = run([str(from_wheel), "-c", "import kvd.commands; print(kvd.commands.__file__)"], tmp_path)
+    told = run([str(from_wheel), "-c", "import kvd.core.commands; print(kvd.core.commands.__file__)"], tmp_path)
     assert told.strip().endswith(".py") != can_compile()
     names = ("history", "limits", "lines", "memory", "model", "transaction", "wire")
     suites = ["tests/contract", "tests/protocol", *(f"tests/test_{name}.py" for name in names)]

@@ -1,6 +1,6 @@
 """Simulated runs: the real server passes all of them, and every server that lies is caught.
 
-Whatever fails here names its seed; ``python -m tests.simulation SEED`` shows that run packet by packet.
+Whatever fails here names its seed; ``python -m tests.support.simulation SEED`` shows that run packet by packet.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import connectProtocol
 
-from kvd.connection import TURN_REQUESTS
-from kvd.protocol import KvdFactory
-from kvd.service import StoreService
-from kvd.stores.memory import MemoryStore
-from tests.simulated_clients import Crowd
-from tests.simulated_network import BusyClock, Network
-from tests.simulated_typists import Request, Typewriter
-from tests.simulation import LIES, Simulation
+from kvd.core.connection import TURN_REQUESTS
+from kvd.daemon.service import StoreService
+from kvd.daemon.stream import KvdFactory
+from kvd.stores.memory.store import MemoryStore
+from tests.support.simulated_clients import Crowd
+from tests.support.simulated_network import BusyClock, Network
+from tests.support.simulated_typists import Request, Typewriter
+from tests.support.simulation import LIES, Simulation
 
 FIXED = range(100)
 NEW = [random.SystemRandom().getrandbits(32) for _ in range(12)]
@@ -67,7 +67,7 @@ def test_a_server_that_lies_is_caught_by_a_handful_of_seeds(lie: str) -> None:
 
 def replay(hash_seed: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [sys.executable, "-m", "tests.simulation", *arguments],
+        [sys.executable, "-m", "tests.support.simulation", *arguments],
         cwd=Path(__file__).parent.parent,
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
         capture_output=True,

@@ -9,9 +9,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from kvd import wire
-from kvd.arguments import integer_in, prefix_range
+from kvd.core.arguments import integer_in, prefix_range
 from kvd.errors import BY_CODE, BadRequest, Conflict, KvdError, SpeaksHttp, TooLarge
-from tests.server import Server
+from kvd.testing.conversations import Server
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 

@@ -13,9 +13,9 @@ from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.task import LoopingCall, react
 from twisted.python import usage
 
-from kvd.bench import KINDS, Bench, Load, Result
-from kvd.link import Link
-from kvd.listen import install_reactor, transport_name
+from kvd.cli.load import KINDS, Bench, Load, Result
+from kvd.client.link import Link
+from kvd.daemon.listen import install_reactor, transport_name
 from kvd.options import count, size
 
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}

@@ -13,7 +13,7 @@ from twisted.internet.task import react
 from twisted.internet.threads import deferToThread
 from twisted.python import usage
 
-from kvd.link import Link
+from kvd.client.link import Link
 
 
 class Options(usage.Options):

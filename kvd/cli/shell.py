@@ -15,8 +15,8 @@ from twisted.python import usage
 
 from kvd import wire
 from kvd.cli import run as lines
+from kvd.client.link import Link
 from kvd.errors import KvdError
-from kvd.link import Link
 
 
 class Options(usage.Options):

@@ -14,7 +14,7 @@ from twisted.internet.endpoints import clientFromString, connectProtocol
 from twisted.internet.task import LoopingCall, react
 from twisted.python import usage
 
-from kvd.link import Link
+from kvd.client.link import Link
 
 if TYPE_CHECKING:
     from kvd.verify.check import Verdict

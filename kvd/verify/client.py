@@ -17,8 +17,8 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from kvd import wire
+from kvd.client.link import Link
 from kvd.errors import Busy, KvdError
-from kvd.link import Link
 from kvd.verify.history import COMMITTED, ROLLED_BACK, UNKNOWN, History, Operation, Transaction
 
 LOST: Final = "no reply"

@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 
 from kvd import wire
-from kvd.link import Link
+from kvd.client.link import Link
 from kvd.verify.check import Verdict, check
 from kvd.verify.client import Client, Unreachable
 from kvd.verify.history import COMMITTED, ROLLED_BACK, UNKNOWN, History

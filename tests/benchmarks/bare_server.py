@@ -13,7 +13,7 @@ from twisted.internet.interfaces import ITransport
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineReceiver
 
-from kvd.listen import install_reactor, server_endpoint
+from kvd.daemon.listen import install_reactor, server_endpoint
 
 OK = b'{"status": "Ok"}\n'
 

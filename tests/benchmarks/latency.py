@@ -24,8 +24,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.attacks import ATTACKS, Attack, begin, ended, memory, prepare
-from tests.daemon import Client, Daemon
+from tests.support.attacks import ATTACKS, Attack, begin, ended, memory, prepare
+from tests.support.daemon import Client, Daemon
 
 SECONDS = float(os.environ.get("SECONDS", "5"))
 MEMORY = 256

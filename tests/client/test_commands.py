@@ -15,7 +15,7 @@ from kvd.errors import (
     NotANumber,
 )
 from kvd.testing import MemoryServer
-from tests.client.helpers import connections, outcome_of
+from tests.support.client import connections, outcome_of
 
 
 def test_every_command_gives_what_it_says(server: MemoryServer, client: Client) -> None:

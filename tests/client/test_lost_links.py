@@ -14,6 +14,7 @@ from twisted.internet.testing import StringTransport
 from zope.interface import implementer
 
 from kvd.client import Client, connect
+from kvd.client.link import Link
 from kvd.errors import (
     Busy,
     Internal,
@@ -21,10 +22,9 @@ from kvd.errors import (
     OutcomeUnknown,
     Unavailable,
 )
-from kvd.link import Link
 from kvd.testing import MemoryServer
 from kvd.wire import MAX_REPLY
-from tests.client.helpers import add_one, connections, outcome_of
+from tests.support.client import add_one, connections, outcome_of
 
 
 def test_a_reply_that_is_late_fails_all_that_is_under_way_and_is_never_taken_for_another(server: MemoryServer) -> None:

@@ -6,14 +6,14 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
 from kvd.client import Client, Transaction
+from kvd.client.link import Link
 from kvd.errors import (
     Conflict,
     TransactionExpired,
     Unavailable,
 )
-from kvd.link import Link
 from kvd.testing import MemoryServer
-from tests.client.helpers import add_one, connections, outcome_of
+from tests.support.client import add_one, connections, outcome_of
 
 
 def test_a_connection_is_used_again_only_when_its_transaction_has_surely_ended(server: MemoryServer) -> None:

@@ -15,15 +15,15 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ServerEndpoint
 
 from kvd.client import connect
+from kvd.daemon.service import StoreService
+from kvd.daemon.stream import KvdFactory
 from kvd.errors import (
     OutcomeUnknown,
     Unavailable,
 )
-from kvd.protocol import KvdFactory
-from kvd.service import StoreService
-from kvd.stores.memory import MemoryStore
-from tests.client.helpers import add_one, transfer
-from tests.daemon import Daemon
+from kvd.stores.memory.store import MemoryStore
+from tests.support.client import add_one, transfer
+from tests.support.daemon import Daemon
 
 P = ParamSpec("P")
 

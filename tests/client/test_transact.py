@@ -16,7 +16,7 @@ from kvd.errors import (
 )
 from kvd.requests import full_jitter
 from kvd.testing import MemoryServer
-from tests.client.helpers import add_one, outcome_of, transfer
+from tests.support.client import add_one, outcome_of, transfer
 
 
 def test_transact_gives_what_its_function_returned_and_passes_arguments_on(

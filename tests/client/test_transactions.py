@@ -18,7 +18,7 @@ from kvd.errors import (
     Unavailable,
 )
 from kvd.testing import MemoryServer
-from tests.client.helpers import add_one, connections, outcome_of
+from tests.support.client import add_one, connections, outcome_of
 
 
 def test_a_transaction_is_stored_as_a_whole_at_its_end(server: MemoryServer, client: Client) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from kvd.verify.check import check
 from kvd.verify.history import ROLLED_BACK, UNKNOWN, Operation
-from tests.verify.histories import anomalies, history, in_turn, tx, verdict
+from tests.support.histories import anomalies, history, in_turn, tx, verdict
 
 
 def test_nothing_at_all_is_no_violation() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from kvd.verify.check import check
 from kvd.verify.history import COMMITTED, ROLLED_BACK, UNKNOWN, Operation
-from tests.verify.histories import history, tx
+from tests.support.histories import history, tx
 
 
 def balances(**accounts: int | str | None) -> Operation:

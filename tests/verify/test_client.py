@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 from twisted.python.failure import Failure
 
-from kvd.link import Link
+from kvd.client.link import Link
 from kvd.verify.check import check
 from kvd.verify.client import RECONNECT_FOR, Client, Txn, Unreachable
 from kvd.verify.history import COMMITTED, ROLLED_BACK, UNKNOWN, History, Operation, Transaction

@@ -10,7 +10,7 @@ import pytest
 from kvd.verify.check import check, told
 from kvd.verify.explain import ANOMALIES, REASONS, as_data, listed, meaning, severity, shown
 from kvd.verify.history import ROLLED_BACK, History
-from tests.verify.histories import history, tx
+from tests.support.histories import history, tx
 from tests.verify.simulator import FAULTS, Simulation
 
 STALE = """\

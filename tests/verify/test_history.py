@@ -8,7 +8,7 @@ import pytest
 
 from kvd.verify.check import check, report
 from kvd.verify.history import COMMITTED, ROLLED_BACK, UNKNOWN, History, Operation
-from tests.verify.histories import history, tx
+from tests.support.histories import history, tx
 from tests.verify.simulator import Simulation
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from kvd.verify.check import check
 from kvd.verify.history import ROLLED_BACK, UNKNOWN, History, Operation, Transaction
-from tests.verify.histories import history, tx
+from tests.support.histories import history, tx
 
 Times = tuple[float, float] | None
 

@@ -11,7 +11,7 @@ import pytest
 
 from kvd.verify.check import check
 from kvd.verify.history import ROLLED_BACK, UNKNOWN, History, Operation, Transaction
-from tests.verify.histories import history, in_turn, tx
+from tests.support.histories import history, in_turn, tx
 
 Spec = list[tuple[str, int | str, list[int] | int]]
 

@@ -9,7 +9,7 @@ import pytest
 from kvd.verify import registers
 from kvd.verify.check import Verdict, check
 from kvd.verify.history import COMMITTED, ROLLED_BACK, UNKNOWN, Operation, Transaction
-from tests.verify.histories import history, in_turn, tx
+from tests.support.histories import history, in_turn, tx
 from tests.verify.simulator import Simulation
 
 

@@ -2,7 +2,7 @@
 
 from twisted.application.service import ServiceMaker
 
-from kvd.stores.plugin import StorePlugin
+from kvd.plugins import StorePlugin
 
 kvd = ServiceMaker(
     "kvd",
@@ -11,4 +11,4 @@ kvd = ServiceMaker(
     "kvd",
 )
 
-memory = StorePlugin("memory", "kvd.stores.memory:memory", "keeps everything in memory, and forgets it on exit")
+memory = StorePlugin("memory", "kvd.stores.memory.store:memory", "keeps everything in memory, and forgets it on exit")

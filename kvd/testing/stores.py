@@ -1,0 +1,205 @@
+"""A store that answers later: for the contract suite, and for what can go wrong while a client waits.
+
+It keeps its data in a memory store, does each thing at a random later time, and so answers in any order. Now and
+then a plain command's commit meets a conflict, as it would with other servers on the same cluster.
+
+:class:`FlakyStore` fails too, in every way that a store may: before the deed, behind it, and with silence.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from kvd.core.limits import Budget
+from kvd.errors import Conflict, KvdError, OutcomeUnknown, Unavailable
+from kvd.interfaces import Count, Later, Page, Reads, Scan, Snapshot, Store
+from kvd.stores.memory.store import MemorySnapshot, MemoryStore
+
+
+class SlowStore(Store):
+    """A :class:`kvd.interfaces.Store` that answers everything later.
+
+    :param seed: decides delays and conflicts.
+    :param memory: the memory store behind it; an empty one if none is given.
+    :ivar failures: exceptions with which the next answers fail, before anything is done.
+    :ivar lost_answers: the same, but what was asked for is done.
+    :ivar silent: while it is true, no question is answered at all.
+    """
+
+    name = "slow"
+    promise = "for tests"
+
+    def __init__(self, clock: Clock, seed: int = 0, memory: MemoryStore | None = None) -> None:
+        self.clock = clock
+        self.memory = memory or MemoryStore()
+        self.random = random.Random(seed)
+        self.failures: list[Exception] = []
+        self.lost_answers: list[Exception] = []
+        self.silent = False
+        self.asked = 0
+
+    def start(self, budget: Budget) -> None:
+        """Count what is held."""
+        self.memory.start(budget)
+
+    def stop(self) -> None:
+        """There is nothing to close."""
+
+    def info(self) -> dict[str, Any]:
+        """The figures of the memory store behind it."""
+        return self.memory.info()
+
+    def later(self, act: Callable[[], Any], give_up: Callable[[], None] | None = None) -> Later[Any]:
+        """Do something some time later; not at all if the answer is not wanted any more by then.
+
+        :param give_up: what a commit does instead if it is not done.
+        """
+        self.asked += 1
+        call = None
+        if not self.silent:
+            call = self.clock.callLater(self.random.uniform(0, 0.05), lambda: self._answer(answer, act, give_up))
+
+        def cancel(_: Deferred[Any]) -> None:
+            if call is not None:
+                call.cancel()
+            if give_up is not None:
+                give_up()
+
+        answer: Deferred[Any] = Deferred(cancel)
+        return Later(answer)
+
+    def _answer(self, answer: Deferred[Any], act: Callable[[], Any], give_up: Callable[[], None] | None) -> None:
+        try:
+            if self.failures:
+                if give_up is not None:
+                    give_up()
+                raise self.failures.pop(0)
+            done = act()
+            if self.lost_answers:
+                raise self.lost_answers.pop(0)
+        except Exception as error:
+            answer.errback(error)
+        else:
+            answer.callback(done)
+
+    def growth(self, writes: dict[str, str | None]) -> int:
+        """That of the memory store behind it."""
+        return self.memory.growth(writes)
+
+    def snapshot(self, ended: Callable[[str], None]) -> Later[SlowSnapshot]:
+        """A snapshot of the time at which the answer comes."""
+        return self.later(lambda: SlowSnapshot(self, ended, plain=False).take())
+
+    def latest(self) -> SlowSnapshot:
+        """A snapshot of the time of its first read."""
+        return SlowSnapshot(self, lambda reason: None, plain=True)
+
+
+class SlowSnapshot(Snapshot):
+    """A :class:`kvd.interfaces.Snapshot` that answers later."""
+
+    def __init__(self, store: SlowStore, ended: Callable[[str], None], plain: bool) -> None:
+        self._store = store
+        self._tell_end = ended
+        self._taken: MemorySnapshot | None = None
+        self._plain = plain
+        self._commits = False
+        self._ended = False
+
+    def take(self) -> SlowSnapshot:
+        """Take it now."""
+        self._taken = self._store.memory.snapshot(self._end)
+        return self
+
+    def _end(self, reason: str) -> None:
+        self._ended = True
+        self._tell_end(reason)
+
+    def _there(self) -> MemorySnapshot:
+        if self._ended:
+            raise Unavailable("the store gave the snapshot up for want of memory; nothing was stored")
+        if self._taken is None:
+            self.take()
+        assert self._taken is not None
+        return self._taken
+
+    def read(self, keys: list[str]) -> Later[list[str | None]]:
+        return self._store.later(lambda: self._there().read(keys))
+
+    def scan(self, scan: Scan) -> Later[Page]:
+        return self._store.later(lambda: self._there().scan(scan))
+
+    def count(self, count: Count) -> Later[int]:
+        return self._store.later(lambda: self._there().count(count))
+
+    def conflicts(self, reads: Reads, limit: int) -> Later[list[tuple[str, int | None]]]:
+        return self._store.later(lambda: self._there().conflicts(list(reads), limit))
+
+    def commit(self, reads: Reads, writes: dict[str, str | None], by: int) -> Later[None]:
+        def act() -> None:
+            if self._plain and self._store.random.random() < 0.2:
+                self._give_up()
+                raise Conflict("another server was faster", key="?")
+            self._there().commit(reads, writes, by)
+
+        self._commits = True
+        return self._store.later(act, self._give_up)
+
+    def close(self) -> None:
+        if not self._commits:  # else the commit closes it, which may still be done
+            self._give_up()
+
+    def _give_up(self) -> None:
+        if self._taken is not None:
+            self._taken.close()
+
+
+class StoreBroke(Exception):
+    """A fault of the store, as a bug in it would be."""
+
+
+class FlakyStore(SlowStore):
+    """A slow store that now and then fails: nothing is stored, or nobody knows whether something is.
+
+    :param trouble: how likely it is, from 0 to 1, that something goes wrong with a question.
+    """
+
+    def __init__(self, clock: Clock, seed: int, memory: MemoryStore, trouble: float) -> None:
+        super().__init__(clock, seed, memory)
+        self.trouble = trouble
+
+    def later(self, act: Callable[[], Any], give_up: Callable[[], None] | None = None) -> Later[Any]:
+        """Do something later, or fail."""
+        if self.random.random() >= self.trouble:
+            return super().later(act, give_up)
+        kind = self.random.choice(["unavailable", "broken", "silent", "lost", "late"])
+        if kind == "silent":  # until the server waits no longer
+            return Later(Deferred(lambda _: give_up() if give_up is not None else None))
+        if kind == "lost" and give_up is not None:
+            return super().later(lambda: self._lose_answer(act))
+        if kind == "late" and give_up is not None:  # done only when the server has given up waiting
+            return Later(Deferred(lambda _: self._do_late(act)))
+        error = StoreBroke() if kind == "broken" else Unavailable("the store can't be reached; nothing was stored")
+        return super().later(lambda: self._fail(error, give_up))
+
+    def _fail(self, error: Exception, give_up: Callable[[], None] | None) -> None:
+        if give_up is not None:
+            give_up()
+        raise error
+
+    def _lose_answer(self, act: Callable[[], Any]) -> None:
+        act()
+        raise self.random.choice([OutcomeUnknown("the link to the store broke"), StoreBroke()])
+
+    def _do_late(self, act: Callable[[], Any]) -> None:
+        self.clock.callLater(self.random.uniform(0, 5), self._do_quietly, act)
+
+    def _do_quietly(self, act: Callable[[], Any]) -> None:
+        with suppress(KvdError):  # it would have been refused
+            act()

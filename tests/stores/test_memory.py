@@ -1,0 +1,114 @@
+"""The memory store's account: it says what it holds, and refuses what has no room before anything is stored."""
+
+from __future__ import annotations
+
+from sys import getsizeof
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvd.core.arguments import MAX_VALUE
+from kvd.core.limits import MIB, Budget
+from kvd.errors import BadArguments, OutOfMemory, Unavailable
+from kvd.interfaces import Pieces, Range, Scan
+from kvd.stores.memory.store import MemoryStore, memory
+
+KEYS = st.sampled_from(["a", "b", "clé"])
+VALUES = st.one_of(st.none(), st.text("xé€😀", max_size=200))
+
+
+def price(pairs: dict[str, str]) -> int:
+    return sum(getsizeof(key) + getsizeof(value) + 100 for key, value in pairs.items())
+
+
+def store_with_room(room: int) -> MemoryStore:
+    store = MemoryStore()
+    store.start(Budget(0))
+    store.budget.room = room
+    return store
+
+
+@given(st.lists(st.dictionaries(KEYS, VALUES, min_size=1), max_size=30), st.integers(200, 3000))
+def test_what_grows_is_stored_if_and_only_if_there_is_room(commits: list[dict[str, str | None]], room: int) -> None:
+    store = store_with_room(room)
+    current: dict[str, str] = {}
+    for writes in commits:
+        after = {key: value for key, value in {**current, **writes}.items() if value is not None}
+        assert store.growth(writes) == price(after) - price(current)
+        if price(after) > max(room, price(current)):
+            with pytest.raises(OutOfMemory):
+                store.apply(writes, 1)
+        else:
+            store.apply(writes, 1)
+            current = after
+        assert store.budget.used == price(current)
+        assert [store.values.get(key) for key in ("a", "b", "clé")] == [current.get(key) for key in ("a", "b", "clé")]
+        assert list(store.order) == sorted(current)
+        assert store.info()["keys"] == len(current)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_even_the_largest_values_are_refused_where_they_have_no_room(number: int) -> None:
+    largest = "x" * (MAX_VALUE - 4) + "😀"  # one such character makes Python keep four bytes for each
+    assert getsizeof(largest) > 4 * (MIB - 4)
+    writes: dict[str, str | None] = {"k" * 1023 + str(place): largest for place in range(number)}
+    whole = number * (getsizeof(largest) + getsizeof("k" * 1024) + 100)
+    with pytest.raises(OutOfMemory):
+        store_with_room(whole - 1).apply(writes, 1)
+    store = store_with_room(whole)
+    store.apply(writes, 1)
+    assert store.budget.used == whole
+
+
+@pytest.mark.parametrize(
+    ("limit", "keys", "most"), [(1_200_000, 2000, 300_000), (4700 * (49 + 8 + 49 + 1 + 100) + 90_000, 4700, 90_000)]
+)
+def test_snapshots_are_given_up_when_old_values_take_over_a_quarter_or_all_that_is_left(
+    limit: int, keys: int, most: int
+) -> None:
+    store = MemoryStore()
+    store.start(Budget(limit))
+    store.apply({f"key{number:05}": "x" for number in range(keys)}, 1)
+    told: list[str] = []
+    owned, other = store.snapshot(told.append), store.snapshot()
+    pieces = other.scan(Scan(Range("", None), 2000))
+    assert isinstance(pieces, Pieces)
+    number = 0
+    while store.history.newest is not None:
+        assert store.history.bytes == number * (250 + 50) <= most
+        store.apply({f"key{number:05}": "y"}, 1)
+        number += 1
+    assert number == most // 300 + 1
+    assert told == [f"the old values that it and others could see took {number * 300} bytes of memory, too much"]
+    assert store.history.bytes == 0
+    assert store.budget.used == price(dict.fromkeys(store.order, "x"))
+    with pytest.raises(Unavailable, match="given up for want of memory"):
+        list(pieces.steps)
+    owned.close()  # does nothing more
+    other.close()
+
+
+@pytest.mark.parametrize("mebibytes", [1, 4, 5, 7])
+def test_nothing_grows_however_much_is_there_already(mebibytes: int) -> None:
+    store = store_with_room(100 * MIB)
+    store.apply({f"key{number}": "x" * MIB for number in range(mebibytes)}, 1)
+    store.budget.room = store.budget.used
+    with pytest.raises(OutOfMemory):
+        store.apply({"more": ""}, 1)
+    store.apply({"key0": "less"}, 1)
+
+
+def test_one_byte_more_is_too_much_where_no_room_is_left() -> None:
+    store = store_with_room(49 + 3 + 49 + 5 + 100)
+    store.apply({"key": "value"}, 1)
+    with pytest.raises(OutOfMemory):
+        store.apply({"key": "values"}, 1)
+    store.apply({"key": "VALUE"}, 1)
+    assert store.values.get("key") == "VALUE"
+
+
+def test_it_takes_no_argument() -> None:
+    assert isinstance(memory(""), MemoryStore)
+    with pytest.raises(BadArguments, match="takes no argument, and was given 'x'"):
+        memory("x")

@@ -1,0 +1,230 @@
+"""Servers that lie: each breaks one promise, so that whoever claims to check the promises can be seen to notice.
+
+All but one are the memory store with a part replaced; the other is a protocol that mixes up replies. They lie
+on fixed occasions, not by chance, so that runs repeat. They need the plain build: compiled classes can't be subclassed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IAddress
+
+from kvd.daemon.stream import KvdFactory, KvdProtocol
+from kvd.errors import Conflict
+from kvd.interfaces import Count, Page, Pieces, Range, Reads, Scan
+from kvd.stores.memory.store import MemorySnapshot, MemoryStore
+
+Writes = dict[str, str | None]
+
+
+class LyingSnapshot(MemorySnapshot):
+    """A snapshot that its store can make lie."""
+
+    _store: LyingStore
+
+    def conflicts(self, reads: Reads, limit: int) -> list[tuple[str, int | None]]:
+        """What the store has left of the truth."""
+        kept = [read for read in reads if self._store.checks(read)]
+        return [found for found in super().conflicts(kept, limit) if self._store.tells(found[0], kept)]
+
+    def commit(self, reads: Reads, writes: Writes, by: int) -> None:
+        """Commit, or refuse and store it nevertheless."""
+        try:
+            super().commit(reads, writes, by)
+        except Conflict:
+            self._store.refused(writes, by)
+            raise
+
+
+class LyingStore(MemoryStore):
+    """A memory store in which every part that subclasses replace still tells the truth."""
+
+    def snapshot(self, ended: Callable[[str], None] = lambda reason: None) -> MemorySnapshot:
+        """The state as it is now."""
+        return LyingSnapshot(self, self.history.open(ended))
+
+    def checks(self, read: str | Range) -> bool:
+        """Whether a commit looks at this that was read."""
+        return True
+
+    def tells(self, key: str, reads: list[str | Range]) -> bool:
+        """Whether a change of a key that was read is taken for a conflict."""
+        return True
+
+    def refused(self, writes: Writes, by: int) -> None:
+        """A commit met a conflict."""
+
+
+class NoReadCheck(LyingStore):
+    """Keys that were read may change before the COMMIT."""
+
+    def checks(self, read: str | Range) -> bool:
+        """Ranges alone."""
+        return not isinstance(read, str)
+
+
+class NoRangeCheck(LyingStore):
+    """Ranges that were scanned or counted may change before the COMMIT."""
+
+    def checks(self, read: str | Range) -> bool:
+        """Keys alone."""
+        return isinstance(read, str)
+
+
+class DeletionsMissed(LyingStore):
+    """What was deleted from a scanned range is not noticed, as with etcd's range compare."""
+
+    def tells(self, key: str, reads: list[str | Range]) -> bool:
+        """All but ranges from which something has gone."""
+        return self.values.get(key) is not None or key in reads
+
+
+class LateSnapshot(LyingStore):
+    """The snapshot is taken at the first read, not at START."""
+
+    def snapshot(self, ended: Callable[[str], None] = lambda reason: None) -> MemorySnapshot:
+        """A snapshot of later."""
+        return _TakenLate(self, self.history.open(ended))
+
+
+class _TakenLate(LyingSnapshot):
+    _fresh = False
+
+    def _refresh(self) -> None:
+        if not self._fresh and not self._mark.closed:
+            self._fresh = True
+            ended = self._mark.ended
+            self.close()
+            self._mark = self._store.history.open(ended)
+
+    def read(self, keys: list[str]) -> list[str | None]:
+        """The values as they are at the first read."""
+        self._refresh()
+        return super().read(keys)
+
+    def scan(self, scan: Scan) -> Page | Pieces[Page]:
+        """A page of what is there at the first read."""
+        self._refresh()
+        return super().scan(scan)
+
+    def count(self, count: Count) -> int | Pieces[int]:
+        """The number of keys as it is at the first read."""
+        self._refresh()
+        return super().count(count)
+
+
+class _InTwoSteps(LyingStore):
+    """Stores a part of what it acknowledged only some commits or snapshots later."""
+
+    WAIT = 3  # snapshots and commits in between
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rest: list[tuple[int, Writes, int]] = []
+        self._events = 0
+
+    def later(self, writes: Writes, by: int) -> None:
+        """Store something some time later."""
+        if writes:
+            self._rest.append((self._events + self.WAIT, writes, by))
+
+    def _event(self) -> None:
+        self._events += 1
+        while self._rest and self._rest[0][0] <= self._events:
+            _, writes, by = self._rest.pop(0)
+            super().apply(writes, by)
+
+    def snapshot(self, ended: Callable[[str], None] = lambda reason: None) -> MemorySnapshot:
+        """A snapshot, before which something of earlier may be stored."""
+        self._event()
+        return super().snapshot(ended)
+
+    def apply(self, writes: Writes, by: int) -> None:
+        """Store what is to be seen at once."""
+        self._event()
+        writes = dict(writes)
+        now = self.at_once(writes)
+        if now:
+            super().apply(now, by)
+        self.later({key: value for key, value in writes.items() if key not in now or self.again(key)}, by)
+
+    def at_once(self, writes: Writes) -> Writes:
+        """What of a commit is stored at once."""
+        return writes
+
+    def again(self, key: str) -> bool:
+        """Whether something that was stored is stored a second time."""
+        return False
+
+
+class TornCommit(_InTwoSteps):
+    """Of a commit of several writes, the first is seen before the rest."""
+
+    def at_once(self, writes: Writes) -> Writes:
+        """The first."""
+        return dict(list(writes.items())[:1])
+
+
+class AcknowledgedEarly(_InTwoSteps):
+    """Every fifth commit is acknowledged before it is stored."""
+
+    _commits = 0
+
+    def at_once(self, writes: Writes) -> Writes:
+        """Nothing, each fifth time."""
+        self._commits += 1
+        return {} if self._commits % 5 == 0 else writes
+
+
+class AppliedTwice(_InTwoSteps):
+    """Every fifth commit is stored twice, as by a retry that doesn't ask whether the first try had succeeded."""
+
+    _commits = 0
+
+    def at_once(self, writes: Writes) -> Writes:
+        """All."""
+        self._commits += 1
+        return writes
+
+    def again(self, key: str) -> bool:
+        """Each fifth time."""
+        return self._commits % 5 == 0
+
+
+class AbortedWriteShows(LyingStore):
+    """What was refused with CONFLICT is stored nevertheless."""
+
+    def refused(self, writes: Writes, by: int) -> None:
+        """Store it."""
+        self.apply(writes, by)
+
+
+STORES: dict[str, type[LyingStore]] = {
+    "no read check": NoReadCheck,
+    "no range check": NoRangeCheck,
+    "deletions missed": DeletionsMissed,
+    "snapshot taken late": LateSnapshot,
+    "torn commit": TornCommit,
+    "acknowledged before stored": AcknowledgedEarly,
+    "aborted write shows": AbortedWriteShows,
+    "applied twice": AppliedTwice,
+}
+"""What each lie is called."""
+
+
+class SwappedReplies(KvdProtocol):
+    """Where a write holds several replies, the first two of them change places."""
+
+    def _send(self, replies: bytes) -> None:
+        lines = replies.splitlines(keepends=True)
+        lines[:2] = reversed(lines[:2])
+        super()._send(b"".join(lines))
+
+
+class SwappingFactory(KvdFactory):
+    """Makes the protocol that mixes up replies."""
+
+    def buildProtocol(self, addr: IAddress | None) -> KvdProtocol:
+        """A protocol for a new connection."""
+        return SwappedReplies(self.service)
