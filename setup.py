@@ -9,6 +9,7 @@ from glob import glob
 from setuptools import setup
 
 CORE = [
+    "kvd/accounts.py",
     "kvd/interfaces.py",
     "kvd/wire.py",
     *sorted(glob("kvd/core/[!_]*.py")),

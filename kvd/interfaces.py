@@ -1,11 +1,12 @@
-"""What a store must do, with units, errors and promises.
+"""What a store must do, with units, errors and promises: what the author of a store reads and imports.
 
-A store may answer at once, by returning the answer, or later, by returning a :class:`Later` in its
-place (or :class:`Pieces`, which is one); it may do either from call to call. The parts of kvd between the
-protocol and the store know nothing of Deferreds: only :mod:`kvd.daemon.stream` waits for one.
+A store may answer at once, by returning the answer, or later, by returning a :class:`Later` in its place; it may do
+either from call to call. The core knows nothing of Deferreds: only :mod:`kvd.daemon.stream` waits for one.
 
-Keys and values are ``str`` without surrogates. Keys are ordered by code point, which is the order
-of their UTF-8 bytes.
+Keys and values are ``str`` without surrogates. Keys are ordered by code point, which is the order of their UTF-8 bytes.
+
+Transactions are validated as in H. T. Kung and J. T. Robinson, "On Optimistic Methods for Concurrency Control", ACM
+TODS 6(2), 1981: optimistic concurrency control with backward validation, over snapshots; the first to commit wins.
 """
 
 from __future__ import annotations
@@ -14,36 +15,40 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Generator, Iterable
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
+from kvd.accounts import Budget
 from kvd.compiler import mypyc_attr
-from kvd.core.limits import Budget
 
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
+class TimedOut(Exception):
+    """A Deferred did not fire in time. It is thrown into the steps that wait for it."""
+
+
 class Later(Generic[T_co]):
-    """An answer that a store does not have yet.
+    """An answer that is not there yet.
 
-    :param deferred: a Deferred that fires with the answer, or with what the call would have raised.
-        If it is cancelled the answer is not wanted any more; whether a commit happened is then open.
-    """
-
-    __slots__ = ("deferred",)
-
-    def __init__(self, deferred: Any) -> None:
-        self.deferred: Final = deferred
-
-
-class Pieces(Later[T_co]):
-    """An answer that takes long to work out, and is worked out in pieces between other clients' turns.
-
-    :param steps: a generator that yields None at each pause, and returns the answer.
+    :param steps: a generator that returns the answer. It yields each Deferred that it has to wait for, and is sent what
+        that fires with, or thrown what it fails with. It yields None to let other clients have their turn.
     """
 
     __slots__ = ("steps",)
 
-    def __init__(self, steps: Generator[None, None, T_co]) -> None:
-        super().__init__(None)
+    def __init__(self, steps: Generator[Any, Any, T_co]) -> None:
         self.steps: Final = steps
+
+
+def later(deferred: Any) -> Later[Any]:
+    """The answer that a Deferred will fire with. If it is cancelled, nobody wants the answer any more."""
+    return Later(_wait(deferred))
+
+
+def _wait(deferred: Any) -> Generator[Any, Any, Any]:
+    return (yield deferred)
+
+
+# What is read.
 
 
 class Range(NamedTuple):
@@ -98,11 +103,42 @@ class Page(NamedTuple):
     met: str | None
 
 
+class PageInMaking:
+    """A page that is filled pair by pair."""
+
+    def __init__(self, scan: Scan) -> None:
+        self.items: list[tuple[str, str]] = []
+        self._limit: Final = scan.limit
+        self._size = 0
+
+    def add(self, key: str, value: str) -> bool:
+        """Add a pair, if it still fits.
+
+        :return: whether it did; if not, the page is complete, and this is the first key that did not fit.
+        """
+        if len(self.items) == self._limit or self._size >= PAGE_BYTES:
+            return False
+        self.items.append((key, value))
+        self._size += text_bytes(key) + text_bytes(value)
+        return True
+
+
+def text_bytes(text: str) -> int:
+    """The length of a text in bytes of UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
 Wanted = list[str] | Scan | Count
 """What a command reads: keys, a page, or a number of keys."""
 
 Reads = Iterable[str | Range]
-"""What a transaction has read: keys and ranges, in the order in which it first read them."""
+"""A read set: keys and ranges, in the order in which they were first read."""
+
+Writes = dict[str, str | None]
+"""A write set: new values by key; None removes the key."""
+
+Changed = list[tuple[str, int | None]]
+"""Keys that others changed, each with the id of the client that did (None: unknown)."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -111,13 +147,16 @@ class Snapshot(ABC):
 
     Whoever takes a snapshot closes it, or commits it, which closes it as well.
 
-    Every method may raise, or fail later with, :class:`kvd.errors.Unavailable`: the store can't be
-    reached or can't write, and surely nothing was stored.
+    Every method may raise, or fail later with, :class:`kvd.errors.Unavailable`: the store can't be reached or can't
+    write, and nothing was stored.
     """
 
     @abstractmethod
     def read(self, keys: list[str]) -> list[str | None] | Later[list[str | None]]:
-        """The values of some keys; ``None`` for each that is absent."""
+        """The values of some keys, in the order asked, one for each; a key may be asked for twice.
+
+        :return: ``None`` for each key that is absent.
+        """
 
     @abstractmethod
     def scan(self, scan: Scan) -> Page | Later[Page]:
@@ -128,20 +167,19 @@ class Snapshot(ABC):
         """How many keys a range holds."""
 
     @abstractmethod
-    def conflicts(self, reads: Reads, limit: int) -> list[tuple[str, int | None]] | Later[list[tuple[str, int | None]]]:
-        """What of that was changed by other commits since this snapshot was taken.
+    def conflicts(self, reads: Reads, limit: int) -> Changed | Later[Changed]:
+        """Which keys of a read set were changed by other commits since this snapshot was taken.
 
         :param limit: the most keys that are wanted.
-        :return: keys, in the order in which they were read, each with the id of the client that changed
-            it (``None`` if unknown); empty if a commit would succeed now.
+        :return: keys in the order in which they were read; empty if a commit would succeed now.
         """
 
     @abstractmethod
-    def commit(self, reads: Reads, writes: dict[str, str | None], by: int) -> Later[None] | None:
+    def commit(self, reads: Reads, writes: Writes, by: int) -> Later[None] | None:
         """Make all writes visible at once, or none of them, and close the snapshot.
 
         :param reads: what must not have been changed by others since the snapshot was taken.
-        :param writes: new values by key; ``None`` removes the key. Not empty.
+        :param writes: not empty.
         :param by: the id of the client, for other clients' conflicts.
         :raise kvd.errors.Conflict: something in ``reads`` was changed; nothing was stored.
         :raise kvd.errors.OutOfMemory: there is no room for the writes; nothing was stored.
@@ -153,56 +191,83 @@ class Snapshot(ABC):
         """Give the snapshot up. A second call does nothing."""
 
 
+class Host(NamedTuple):
+    """What the daemon offers to its store.
+
+    :ivar reactor: Twisted's reactor, or a Clock.
+    :ivar budget: the account of the server's memory; what a store keeps in memory is held there.
+    :ivar synced: to be called each time :attr:`Store.durable` has grown.
+    :ivar failed: to be called, with a reason for people, when what was applied can't be made durable. The daemon then
+        tells nobody of what was not durable, and ends.
+    """
+
+    reactor: Any
+    budget: Budget
+    synced: Callable[[], None]
+    failed: Callable[[str], None]
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Store(ABC):
     """Where the data is.
 
-    The promise is strict serializability: commits have an order, which agrees with real time, and
-    every transaction that commits has read what the commits before its own left behind.
+    The promise is strict serializability: commits have an order, which agrees with real time, and every transaction
+    that commits has read what the commits before its own left behind.
+
+    A store may **apply** a commit, and answer it, before it is **durable**. It then numbers its commits, raises
+    ``seen`` to the number of the newest one that an answer rests on, and calls ``synced`` when more of them are
+    durable. Until ``durable`` has reached what a client has seen, the daemon holds the replies to that client. A commit
+    rests on itself; so does every value, absence, count, conflict and false CAS on the commits that made it so. A store
+    whose answers are durable, or that never is, leaves both at 0.
 
     :cvar name: what ``--store`` calls it.
     :cvar promise: what happens to the data when the server ends, as the start-up log and INFO tell it.
+    :ivar seen: the number of the newest commit, not yet durable, that answers rest on; whoever asks resets it to 0.
+    :ivar durable: the number of the newest commit that is durable, with all before it.
     """
 
     name: str
     promise: str
 
-    @abstractmethod
-    def start(self, budget: Budget) -> None:
-        """Open files, or begin to connect. Called once, after twistd has forked.
+    seen: int = 0
+    durable: int = 0
 
-        :param budget: the account of the server's memory; a store that keeps data in memory holds it there.
-        """
+    @abstractmethod
+    def start(self, host: Host) -> Later[None] | None:
+        """Open files, or begin to connect. Called once, after twistd has forked."""
 
     @abstractmethod
     def stop(self) -> Later[None] | None:
-        """Close them, with every accepted commit finished. Called once, when no session is left."""
+        """Close them, with every accepted commit finished and durable. Called once, when no session is left."""
 
     @abstractmethod
     def snapshot(self, ended: Callable[[str], None]) -> Snapshot | Later[Snapshot]:
         """The state as it is now: every commit that was answered before is in it.
 
-        :param ended: is called, with a reason for people, if the store has to give the snapshot up before its
-            owner does, because it pins too much memory. It must not be used any more then.
+        :param ended: is called, with a reason for people, if the store gives the snapshot up before its owner
+            does, because it pins too much memory. It must not be used any more then.
         """
 
     @abstractmethod
     def latest(self) -> Snapshot:
         """A snapshot for one plain command, whose instant is that of its first read.
 
-        A store that answers at once returns one and the same object each time: between a read and
-        the commit behind it nothing else can run, so there is nothing to remember and nothing to check.
-        Other stores return a new one, and their commit may raise Conflict; the command is then repeated.
+        A store that reads and commits at once returns one and the same object each time: between a read and the
+        commit after it nothing else can run, so there is nothing to remember and nothing to validate. Other
+        stores return a new one, and validate its commit; the command is repeated after a Conflict.
         """
 
     @abstractmethod
-    def growth(self, writes: dict[str, str | None]) -> int:
-        """By how many bytes of memory these writes would make the data grow; 0 or less if they would not."""
+    def admit(self, writes: Writes) -> None:
+        """Refuse writes for which there is no room, when a transaction makes them and not only when it commits.
+
+        :raise kvd.errors.OutOfMemory: the data would grow, and must not.
+        """
 
     @abstractmethod
     def info(self) -> dict[str, Any]:
-        """Figures for INFO; must answer at once."""
+        """Figures for INFO, by name; JSON values. Must answer at once."""
 
 
 StoreFactory = Callable[[str], Store]
-"""Makes a store from what stands behind ``NAME:`` in ``--store NAME:…``. Opens nothing yet."""
+"""Makes a store from what follows ``NAME:`` in ``--store NAME:…``. Opens nothing yet."""

@@ -35,72 +35,20 @@ _LONG: Final = 64 * 1024
 quote: Final[Callable[[str], str]] = encode_basestring_ascii
 
 
-class Refused:
-    """A line that is no request: it is too long, or no text.
-
-    :param head: how it begins, as far as that can be read.
-    """
-
-    def __init__(self, error: KvdError, head: str) -> None:
-        self.error: Final = error
-        self.head: Final = head
-
-
-def cut_lines(block: bytes) -> list[str | Refused]:
-    """Cut a block of bytes into its lines, without their ends.
-
-    :param block: whole lines; each ends in ``\n``, and one ``\r`` before that belongs to the end.
-    """
-    try:
-        text = block.decode()
-    except UnicodeDecodeError:
-        return [one_line(line) for line in block.replace(b"\r\n", b"\n").split(b"\n")[:-1]]
-    if "\r" in text:  # to look for one character is far quicker than for two
-        text = text.replace("\r\n", "\n")
-    lines: list[str | Refused] = []
-    lines += text.split("\n")
-    lines.pop()
-    return lines
-
-
-HEAD: Final = 32
-"""Bytes of a refused line that are looked at, to see whether it was a START."""
-
-
-def one_line(line: bytes) -> str | Refused:
-    """A line, whose end is off already, as text."""
-    if len(line) > MAX_LINE:
-        return line_too_large(line[:HEAD], len(line))
-    try:
-        return line.decode()
-    except UnicodeDecodeError as error:
-        head, tail = line[:HEAD].decode(errors="replace"), line[-HEAD:].decode(errors="replace")
-        if _begins_as_http(head) or _ends_as_http(tail):
-            return Refused(speaks_http(), "")
-        problem = f"the line is no UTF-8: byte {error.start} of it is 0x{line[error.start]:02x}"
-        return Refused(BadRequest(problem), head)
-
-
 # Not with a tuple of both: compiled, that is made at each call.
 
 
-def _begins_as_http(line: str) -> bool:
+def begins_as_http(line: str) -> bool:
     return line.startswith("POST ") or line.startswith("Host:")
 
 
-def _ends_as_http(line: str) -> bool:
+def ends_as_http(line: str) -> bool:
     return line.endswith(" HTTP/1.1") or line.endswith(" HTTP/1.0")
 
 
 def speaks_http() -> SpeaksHttp:
     """The error for a line that a browser sent, or a web page through it."""
     return SpeaksHttp("this is no HTTP server, it speaks the kvd line protocol; closing the connection")
-
-
-def line_too_large(head: bytes, size: int) -> Refused:
-    """What stands for a line over the limit."""
-    error = TooLarge(f"the line is {size} bytes; at most {MAX_LINE} bytes are allowed")
-    return Refused(error, head.decode(errors="replace"))
 
 
 def parse(line: str) -> tuple[str, list[Word]]:
@@ -112,7 +60,7 @@ def parse(line: str) -> tuple[str, list[Word]]:
     :raise BadRequest: if the line is no proper JSON array though it begins with ``[``.
     :raise TooLarge: if there are more than ``MAX_WORDS`` arguments.
     """
-    if _ends_as_http(line):
+    if ends_as_http(line):
         raise speaks_http()
     parts = line.split(" ", 2)
     name = parts[0]
@@ -121,7 +69,7 @@ def parse(line: str) -> tuple[str, list[Word]]:
         return "PUT", [parts[1], parts[2]]
     if len(parts) == 2 and name == "GET" and parts[1]:
         return "GET", [parts[1]]
-    if _begins_as_http(line):
+    if begins_as_http(line):
         raise speaks_http()
     line = line.lstrip(" ")
     if line[:1] == "[":

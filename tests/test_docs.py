@@ -142,6 +142,6 @@ def test_the_protocol_page_names_every_command_and_code() -> None:
     for row in ROWS:
         assert f"`{row.usage}`" in page or f"`{row.name}" in page, row.usage
     codes = set(re.findall(r"^\| `([A-Z_]+)` \|", page, re.MULTILINE))
-    source = "".join(path.read_text() for path in (ROOT / "kvd").glob("*.py") if path.name != "errors.py")
+    source = "".join(path.read_text() for path in (ROOT / "kvd").rglob("*.py") if path.name != "errors.py")
     for code, error in BY_CODE.items():
         assert (code in codes) == (f"{error.__name__}(" in source), code

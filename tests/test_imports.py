@@ -7,7 +7,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import networkx
 import pytest
 
 import kvd
@@ -19,47 +21,33 @@ MODULES = {
     for path in sorted(ROOT.rglob("*.py"))
 }
 
-# The server, bottom first. Each imports only what stands before it.
-SERVER = [
-    "kvd.compiler",
-    "kvd.errors",
-    "kvd.wire",
-    "kvd.core.lines",
-    "kvd.core.limits",
-    "kvd.interfaces",
-    "kvd.core.arguments",
-    "kvd.core.transaction",
-    "kvd.stores.memory.history",
-    "kvd.stores.memory.split",
-    "kvd.stores.memory.store",
-    "kvd.core.command",
-    "kvd.core.session",
-    "kvd.core.handlers",
-    "kvd.core.commands",
-    "kvd.core.connection",
-    "kvd.daemon.transport",
-    "kvd.daemon.listen",
-    "kvd.daemon.turns",
-    "kvd.daemon.resident",
-    "kvd.daemon.stream",
-    "kvd.daemon.service",
-    "kvd.daemon.ports",
-    "kvd.tap",
-]
-CORE = SERVER[: SERVER.index("kvd.daemon.transport")]
-SHARED = {"kvd", "kvd.errors", "kvd.wire", "kvd.interfaces"}
-CLIENTS = ["kvd.client", "kvd.blocking", "kvd.cli.main", "kvd.cli.run", "kvd.cli.verify"]
+LANGUAGE = {"kvd.accounts", "kvd.compiler", "kvd.errors", "kvd.interfaces", "kvd.wire"}
+"""What all parts speak."""
+
+CLIENT_SIDE = {"kvd", "kvd.errors", "kvd.wire", "kvd.requests", "kvd.client", "kvd.blocking"}
+
+ROOMS = {
+    "kvd.core": LANGUAGE,
+    "kvd.stores": LANGUAGE,
+    "kvd.daemon": {"kvd", "kvd.numbers", "kvd.plugins", "kvd.reactor", "kvd.core", *LANGUAGE},
+    "kvd.protocols": {"kvd.core", "kvd.daemon", *LANGUAGE},
+    "kvd.client": CLIENT_SIDE,
+    "kvd.blocking": CLIENT_SIDE,
+    "kvd.verify": CLIENT_SIDE,
+    "kvd.cli": {"kvd.numbers", "kvd.reactor", "kvd.verify", *CLIENT_SIDE},
+}
+"""What the modules of each room may import, besides each other."""
+
+COMPILED = sorted(name for name in MODULES if name in LANGUAGE or name.startswith(("kvd.core.", "kvd.stores.memory.")))
+"""What knows no Twisted, and is compiled but for the errors and the compiler's own word."""
 
 
-def imports(module: str, types_too: bool = False) -> set[str]:
-    """The names of the modules that a module imports, anywhere in it.
-
-    :param types_too: count what only the type checker sees.
-    """
-    return set(_imported(ast.parse(MODULES[module].read_text()), types_too))
+def imports(module: str) -> set[str]:
+    """The names of the modules that a module imports, anywhere in it, for the type checker too."""
+    return set(_imported(ast.parse(MODULES[module].read_text())))
 
 
-def _imported(node: ast.AST, types_too: bool) -> Iterator[str]:
+def _imported(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.Import):
         yield from (name.name for name in node.names)
     elif isinstance(node, ast.ImportFrom):
@@ -68,24 +56,9 @@ def _imported(node: ast.AST, types_too: bool) -> Iterator[str]:
         for name in node.names:
             inner = f"{package}.{name.name}"
             yield inner if inner in MODULES else package
-    elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not types_too:
-        for statement in node.orelse:
-            yield from _imported(statement, types_too)
     else:
         for child in ast.iter_child_nodes(node):
-            yield from _imported(child, types_too)
-
-
-def reached(module: str) -> set[str]:
-    """The modules of kvd that a module imports, and what they import, and so on."""
-    found: set[str] = set()
-    left = [module]
-    while left:
-        for name in imports(left.pop()) - found:
-            if name in MODULES:
-                found.add(name)
-                left.append(name)
-    return found
+            yield from _imported(child)
 
 
 def run(code: str) -> str:
@@ -95,20 +68,51 @@ def run(code: str) -> str:
     ).stdout
 
 
-@pytest.mark.parametrize("module", SERVER)
-def test_the_server_imports_only_from_below(module: str) -> None:
-    above = set(SERVER[SERVER.index(module) :])
-    assert not reached(module) & above
+def room_of(module: str) -> str:
+    """The room that a module is in; its own name where that stands at the top."""
+    return ".".join(module.split(".")[:2])
 
 
-@pytest.mark.parametrize("module", CORE)
-def test_the_core_imports_itself_and_no_twisted(module: str) -> None:
-    used = imports(module, types_too=True)
-    assert {name for name in used if name.startswith("kvd")} <= {"kvd", *CORE}
-    assert not {name for name in used if name.split(".")[0] in ("twisted", "zope", "uvloop")}
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_from_the_rooms_below_it(room: str) -> None:
+    inside = [name for name in MODULES if room_of(name) == room]
+    assert inside
+    used = {room_of(name) for module in inside for name in imports(module) if name in MODULES}
+    assert used - {room} <= ROOMS[room]
 
 
-@pytest.mark.parametrize("module", CORE)
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph: Any = networkx.DiGraph((module, name) for module in MODULES for name in imports(module) if name in MODULES)
+    assert [sorted(circle) for circle in networkx.strongly_connected_components(graph) if len(circle) > 1] == []
+    assert list(networkx.selfloop_edges(graph)) == []
+
+
+@pytest.mark.parametrize("module", COMPILED)
+def test_what_is_compiled_knows_no_twisted(module: str) -> None:
+    assert not {name for name in imports(module) if name.split(".")[0] in ("twisted", "zope", "uvloop")}
+
+
+def test_what_knows_no_twisted_is_compiled() -> None:
+    built = setup_core()
+    paths = {
+        str(MODULES[module].relative_to(ROOT.parent)) for module in COMPILED if MODULES[module].name != "__init__.py"
+    }
+    assert built == paths - {"kvd/compiler.py", "kvd/errors.py"}
+
+
+def setup_core() -> set[str]:
+    """The files that setup.py compiles."""
+    tree = ast.parse((ROOT.parent / "setup.py").read_text())
+    (core,) = (
+        node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "CORE"
+    )
+    found = set()
+    for pattern in (node.value for node in ast.walk(core) if isinstance(node, ast.Constant)):
+        found |= {str(path.relative_to(ROOT.parent)) for path in ROOT.parent.glob(str(pattern))}
+    return found
+
+
+@pytest.mark.parametrize("module", COMPILED)
 def test_the_core_has_no_generator_expressions_for_the_compiler_makes_lists_of_them(module: str) -> None:
     tree = ast.parse(MODULES[module].read_text())
     lazy = {  # it makes loops of these
@@ -119,17 +123,6 @@ def test_the_core_has_no_generator_expressions_for_the_compiler_makes_lists_of_t
     }
     found = [node for node in ast.walk(tree) if isinstance(node, ast.GeneratorExp) and id(node) not in lazy]
     assert [node.lineno for node in found] == []
-
-
-@pytest.mark.parametrize("module", SERVER)
-def test_the_server_knows_no_client(module: str) -> None:
-    assert not [name for name in reached(module) if name in CLIENTS or name.startswith("kvd.cli")]
-
-
-@pytest.mark.parametrize("module", CLIENTS)
-def test_the_client_side_never_imports_the_server(module: str) -> None:
-    server = {"kvd.tap", *reached("kvd.tap")}
-    assert not reached(module) & (server - SHARED)
 
 
 def test_the_blocking_client_brings_no_twisted_with_it() -> None:

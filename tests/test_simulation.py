@@ -17,7 +17,7 @@ from twisted.internet.endpoints import connectProtocol
 
 from kvd.core.connection import TURN_REQUESTS
 from kvd.daemon.service import StoreService
-from kvd.daemon.stream import KvdFactory
+from kvd.protocols.line import factory as line_factory
 from kvd.stores.memory.store import MemoryStore
 from tests.support.simulated_clients import Crowd
 from tests.support.simulated_network import BusyClock, Network
@@ -93,10 +93,10 @@ def test_a_replay_says_what_is_wrong_and_fails() -> None:
     assert b"What should have been seen" in told.stdout
 
 
-def test_who_pipelines_gets_no_more_than_a_turn_while_others_wait() -> None:
+def test_who_pipelines_gets_no_more_than_one_turn_before_that_of_others_who_wait() -> None:
     clock, rand, problems = BusyClock(2e-6), random.Random(0), list[str]()
     service = StoreService(MemoryStore(), clock)
-    network = Network(clock, rand, KvdFactory(service), lambda line: None)
+    network = Network(clock, rand, line_factory(service), lambda line: None)
     network.latency, network.tears, network.stalls, network.room = 0.0001, 0.0, 0.0, 64 * 1024
     crowd = Crowd(clock, rand, network, problems)
     flood = b"".join(b"GET key%d\n" % number for number in range(20_000))
@@ -123,5 +123,6 @@ def test_who_pipelines_gets_no_more_than_a_turn_while_others_wait() -> None:
         clock.advance(max(0.0, clock.calls[0].getTime() - clock.rightNow))
     assert not problems
     assert network.most_at_once == TURN_REQUESTS  # the flood was there, and came in turns
-    assert network.most_before <= TURN_REQUESTS
+    # One turn's replies may be on their way out when the request arrives; one more turn comes before its own.
+    assert network.most_before <= 2 * TURN_REQUESTS
     assert answered[1] > 20_000 / TURN_REQUESTS  # others were served at least once in each of its turns

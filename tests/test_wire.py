@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kvd import wire
 from kvd.core.arguments import integer_in, prefix_range
+from kvd.core.lines import cut_lines
 from kvd.errors import BY_CODE, BadRequest, Conflict, KvdError, SpeaksHttp, TooLarge
 from kvd.testing.conversations import Server
 
@@ -19,7 +20,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 @given(st.text("PO STHos:TP/1.0x\r"), st.sampled_from(["", "GET a\n", "é\n", "\r\n"]))
 @example("GET / HTTP/1.1", "")
 def test_a_line_speaks_http_by_its_ends_alone(line: str, before: str) -> None:
-    cut = wire.cut_lines(f"{before}{line}\r\n".encode())[-1]
+    cut = cut_lines(f"{before}{line}\r\n".encode())[-1]
     assert cut == line
     try:
         wire.parse(line)
@@ -43,7 +44,7 @@ def test_long_texts_are_printed_as_short_ones(text: str) -> None:
 
 @given(st.binary())
 def test_any_bytes_are_cut_into_lines_of_text_or_refusals(data: bytes) -> None:
-    lines = wire.cut_lines(data + b"\n")
+    lines = cut_lines(data + b"\n")
     assert len(lines) == data.count(b"\n") + 1
     for raw, line in zip(data.split(b"\n"), lines, strict=True):
         if isinstance(line, str):
@@ -67,7 +68,7 @@ def test_any_line_is_a_request_or_a_bad_request(line: str) -> None:
 def test_the_json_form_carries_any_key_and_value(key: str, value: str) -> None:
     line = wire.request("PUT", key, value)
     assert line.isascii()
-    assert wire.cut_lines(line) == [line.decode("ascii").rstrip("\n")]
+    assert cut_lines(line) == [line.decode("ascii").rstrip("\n")]
     assert wire.parse(line.decode("ascii")[:-1]) == ("PUT", [key, value])
 
 

@@ -15,8 +15,8 @@ from twisted.python import usage
 
 from kvd.cli.load import KINDS, Bench, Load, Result
 from kvd.client.link import Link
-from kvd.daemon.listen import install_reactor, transport_name
-from kvd.options import count, size
+from kvd.numbers import count, size
+from kvd.reactor import install_reactor, transport_name
 
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
 

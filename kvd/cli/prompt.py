@@ -12,7 +12,7 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory
 from twisted.internet.defer import Deferred
 
-from kvd.cli.shell import Conversation, name_and_options
+from kvd.cli.conversation import Conversation, name_and_options
 
 HISTORY = Path("~/.kvd_history")
 

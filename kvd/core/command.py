@@ -1,61 +1,95 @@
 """What a command is: a row of the command table. :mod:`kvd.core.handlers` has a class for each.
 
-A data command is pure: it names what it reads (keys, a page, a number of keys), and makes the reply and the writes
-from its arguments and what was there. Any other command does what it does to its session.
+A data command is pure: it names what it reads (keys, a page, a number of keys), and works out its result and its writes
+from its arguments and what was there. A session command does what it does to its session.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, NamedTuple
 
-from kvd.interfaces import Wanted
+from kvd.core.session import Session
+from kvd.interfaces import Wanted, Writes
 from kvd.wire import Word
 
-if TYPE_CHECKING:
-    from kvd.core.session import Reply, Session
 
-Writes = dict[str, str | None] | None
-"""What a data command writes: new values by key, None to remove it; or None for nothing at all."""
+class Shape:
+    """What a result looks like, so that each protocol can print it.
+
+    :param says: the same for people.
+    """
+
+    __slots__ = ("says",)
+
+    def __init__(self, says: str) -> None:
+        self.says: Final = says
+
+
+NOTHING: Final = Shape("nothing")
+TEXT: Final = Shape("a string, or null")
+TEXTS: Final = Shape("a list of strings and nulls")
+FLAG: Final = Shape("true or false")
+NUMBER: Final = Shape("a number")
+PAGE: Final = Shape("an object with items and next")
+OBJECT: Final = Shape("an object")
+HELP: Final = Shape("an object, or a string")
+
+
+class Listing(NamedTuple):
+    """The result of SCAN.
+
+    :ivar items: pairs, or keys alone.
+    :ivar next: where the following page begins (with REVERSE: ends), or None.
+    """
+
+    items: list[Any]
+    next: str | None
 
 
 class Command(ABC):
     """A command.
 
+    :param usage: its name and its arguments, as HELP shows them.
+    :param help: what it does, in a line.
+    :param shape: what its result looks like.
     :param name: what it is called, if that is not the first word of its usage.
     :param needs_transaction: it has no meaning outside one.
     :param writes: READONLY refuses it.
-    :param when_doomed: it works in a transaction that met an error.
+    :param when_aborted: it works in an aborted transaction.
     :param when_expired: it works in a transaction that the server ended.
+    :ivar number: its place in the table.
     """
 
     def __init__(
         self,
         usage: str,
         help: str,
+        shape: Shape = NOTHING,
         *,
         name: str = "",
         needs_transaction: bool = False,
         writes: bool = False,
-        when_doomed: bool = False,
+        when_aborted: bool = False,
         when_expired: bool = False,
     ) -> None:
-        self.number = 0  # its place in the table
+        self.number = 0
         self.name: Final = name or usage.split(" ")[0]
         self.usage: Final = usage
         self.help: Final = help
+        self.shape: Final = shape
         self.needs_transaction: Final = needs_transaction
         self.writes: Final = writes
-        self.when_doomed: Final = when_doomed
+        self.when_aborted: Final = when_aborted
         self.when_expired: Final = when_expired
 
     @abstractmethod
     def check(self, words: list[Word]) -> Any:
-        """Make the arguments out of the words behind the name; see :mod:`kvd.core.arguments`."""
+        """Parse the words after the name into the command's arguments; see :mod:`kvd.core.arguments`.
 
-    @abstractmethod
-    def run(self, session: Session, args: Any) -> Reply:
-        """Do it."""
+        :raise kvd.errors.BadArguments: they are too few, too many, or of the wrong kind.
+        :raise kvd.errors.TooLarge: one is over its limit.
+        """
 
 
 class DataCommand(Command):
@@ -66,12 +100,19 @@ class DataCommand(Command):
         return None
 
     @abstractmethod
-    def apply(self, args: Any, answer: Any) -> tuple[str, Writes]:
-        """The reply, and what to write.
+    def apply(self, args: Any, answer: Any) -> tuple[Any, Writes | None]:
+        """The result, and what to write.
 
-        :param answer: what was there of that which it reads.
+        :param answer: the store's answer to what it reads.
         """
 
-    def run(self, session: Session, args: Any) -> Reply:
-        """Run it in the session's open transaction, or as one of its own."""
-        return session.execute(self, args)
+
+class SessionCommand(Command):
+    """A command that does something to its session, or tells about the server."""
+
+    @abstractmethod
+    def run(self, session: Session, args: Any) -> Any:
+        """Do it.
+
+        :return: the result, or a :class:`~kvd.interfaces.Later` for it.
+        """

@@ -1,35 +1,53 @@
-"""The command table, the gate in front of it, and the way from a line to its reply.
+"""The command table, and the gate in front of it.
 
-What a command does is in :mod:`kvd.core.handlers`, and how its arguments are checked in :mod:`kvd.core.arguments`. None of them
-knows bytes or a transport, and only :mod:`kvd.core.session` knows whether a transaction is open.
+What a command does is in :mod:`kvd.core.handlers`, how its arguments are checked in :mod:`kvd.core.arguments`, and how
+it runs in :mod:`kvd.core.execution`. None of them knows bytes or a transport.
 """
 
 from __future__ import annotations
 
-import re
 from difflib import get_close_matches
 from typing import Any, Final
 
-from kvd import wire
 from kvd.core import arguments, handlers
-from kvd.core.command import Command
-from kvd.core.session import Reply, Session, Steps, aborted, expired, no_transaction
+from kvd.core.command import FLAG, HELP, NUMBER, OBJECT, PAGE, TEXT, TEXTS, Command, SessionCommand
+from kvd.core.session import Session, aborted, expired, no_transaction
 from kvd.core.transaction import Transaction
-from kvd.errors import BadRequest, Internal, KvdError, ReadOnly, SpeaksHttp, UnknownCommand
+from kvd.errors import BadArguments, ReadOnly, UnknownCommand
 from kvd.wire import Word, shown
 
 
-class Help(Command):
+class Topic(SessionCommand):
+    """A command whose argument is the name of something, or nothing."""
+
     def check(self, words: list[Word]) -> Any:
         return arguments.topic(self.usage, words)
 
-    def run(self, session: Session, args: Any) -> Reply:
+
+class Help(Topic):
+    def run(self, session: Session, args: Any) -> Any:
         if args is None:
-            return wire.result({command.usage: command.help for command in ROWS})
+            return {command.usage: command.help for command in ROWS}
         command = next((row for row in ROWS if row.name == args), None)
         if command is None:
             raise unknown(args)
-        return wire.result(f"{command.usage}: {command.help}")
+        return f"{command.usage}: {command.help}"
+
+
+class Info(Topic):
+    def run(self, session: Session, args: Any) -> Any:
+        section: str | None = args
+        server = session.server
+        sections = server.info()
+        sections["commands"] = {
+            "calls": {row.name: server.calls[row.number] for row in ROWS if server.calls[row.number]},
+            "errors": server.errors,
+        }
+        if section is None:
+            return sections
+        if section.lower() not in sections:
+            raise BadArguments(f"there is no section {shown(section)}; there are {', '.join(sections)}")
+        return sections[section.lower()]
 
 
 # fmt: off
@@ -37,55 +55,56 @@ class Help(Command):
 START: Final = handlers.Start("START [READONLY]", "open a transaction on this connection")
 ROLLBACK: Final = handlers.Rollback(
     "ROLLBACK", "end the transaction and drop its changes",
-    needs_transaction=True, when_doomed=True, when_expired=True,
+    needs_transaction=True, when_aborted=True, when_expired=True,
 )
 ROLLBACK_TO: Final = handlers.RollbackTo(
     "ROLLBACK TO name", "drop what was changed since the savepoint, and go on",
-    name="ROLLBACK TO", needs_transaction=True, when_doomed=True,
+    name="ROLLBACK TO", needs_transaction=True, when_aborted=True,
 )
 
 ROWS: Final[list[Command]] = [
     handlers.Put(
-        "PUT key value", "store the value, which is all that stands behind the key, to the end of the line",
+        "PUT key value", "store the value: everything after the space that follows the key, to the end of the line",
         writes=True,
     ),
-    handlers.Get("GET key", "the value, or null"),
+    handlers.Get("GET key", "the value, or null", TEXT),
     handlers.Delete("DEL key", "remove the key; no error if there is none", writes=True),
     START,
     handlers.Commit(
         "COMMIT", "store all changes of the transaction at once, or none of them",
-        needs_transaction=True, when_doomed=True, when_expired=True,
+        needs_transaction=True, when_aborted=True, when_expired=True,
     ),
     ROLLBACK,
     handlers.Savepoint("SAVEPOINT name", "set a point in the transaction to go back to", needs_transaction=True),
     ROLLBACK_TO,
     handlers.Release("RELEASE name", "forget the savepoint, and keep the changes", needs_transaction=True),
     handlers.Check(
-        "CHECK", "would the transaction commit now? what has it read and written?",
-        needs_transaction=True, when_doomed=True,
+        "CHECK", "would the transaction commit now? what has it read and written?", OBJECT,
+        needs_transaction=True, when_aborted=True,
     ),
-    handlers.Mget("MGET key…", "a list of values and nulls, of one instant"),
-    handlers.Exists("EXISTS key", "true or false"),
+    handlers.Mget("MGET key…", "a list of values and nulls, from one instant", TEXTS),
+    handlers.Exists("EXISTS key", "true or false", FLAG),
     handlers.Incr(
-        "INCR key [delta]", "add to an integer (nothing counts as 0) and answer the sum", writes=True
+        "INCR key [delta]", "add to an integer (an absent key counts as 0) and answer the sum", NUMBER, writes=True
     ),
     handlers.Cas(
-        "CAS key expected new", "store new if the key holds expected, and answer whether it did", writes=True
+        "CAS key expected new", "store new if the key holds expected, and answer whether it did", FLAG, writes=True
     ),
     handlers.ScanPage(
         "SCAN [PREFIX p] [FROM key] [TO key] [LIMIT n] [REVERSE] [KEYS]",
         "pairs in the order of their keys, from FROM up to but without TO; "
         "next is where the following page begins (with REVERSE, where it ends)",
+        PAGE,
     ),
-    handlers.CountKeys("COUNT [PREFIX p]", "how many keys there are"),
-    handlers.Ping("PING [text]", "PONG, or the text", when_doomed=True, when_expired=True),
-    handlers.Info(
-        "INFO [section]", "what the server is and does: server, clients, store, transactions, commands",
-        when_doomed=True, when_expired=True,
+    handlers.CountKeys("COUNT [PREFIX p]", "how many keys there are", NUMBER),
+    handlers.Ping("PING [text]", "PONG, or the text", TEXT, when_aborted=True, when_expired=True),
+    Info(
+        "INFO [section]", "what the server is and does: server, clients, store, transactions, commands", OBJECT,
+        when_aborted=True, when_expired=True,
     ),
-    Help("HELP [command]", "what there is", when_doomed=True, when_expired=True),
+    Help("HELP [command]", "what commands there are, or what one does", HELP, when_aborted=True, when_expired=True),
     handlers.Quit(
-        "QUIT", "roll back, answer, and close the connection", when_doomed=True, when_expired=True
+        "QUIT", "roll back, answer, and close the connection", when_aborted=True, when_expired=True
     ),
 ]
 # fmt: on
@@ -96,95 +115,39 @@ for number, row in enumerate(ROWS):
 
 
 def unknown(name: str) -> UnknownCommand:
-    """The error for a name that is none, with the nearest one that is."""
+    """The error for a name that no command has, with the nearest one that a command has."""
     near = get_close_matches(name.upper()[:20], COMMANDS, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else "HELP lists the commands"
     return UnknownCommand(f"there is no command {shown(name)}; {hint}")
 
 
-# From a line to its reply.
+def find(session: Session, name: str, words: list[Word]) -> Command:
+    """The command of that name, if the state of the session allows it; it is counted.
+
+    :param words: its arguments: ROLLBACK and ROLLBACK TO are two commands.
+    """
+    txn = session.transaction
+    command = COMMANDS.get(name)
+    if command is None:
+        raise unknown(name) if txn is None or txn.expired is None else expired(txn)
+    if command is ROLLBACK and words:
+        command = ROLLBACK_TO
+    if txn is not None:
+        _gate(command, txn)
+    elif command.needs_transaction:
+        raise no_transaction()
+    calls = session.server.calls
+    calls[command.number] = calls[command.number] + 1  # += is slower, compiled
+    return command
 
 
-def gate(command: Command, txn: Transaction) -> None:
-    """Refuse a command that the state of its connection's transaction does not allow."""
+def _gate(command: Command, txn: Transaction) -> None:
+    """Refuse a command that the state of the transaction does not allow."""
     if txn.expired is not None:
         if not command.when_expired:
             raise expired(txn)
-    elif txn.doomed is not None:
-        if not command.when_doomed:
+    elif txn.aborted is not None:
+        if not command.when_aborted:
             raise aborted(txn)
     elif command.writes and txn.read_only:
         raise ReadOnly(f"{command.name} changes something, and this transaction was started READONLY; ROLLBACK it")
-
-
-def answer(session: Session, line: str) -> Reply:
-    """Run one request.
-
-    :return: its reply, which is empty for a blank line; or the steps to it, if the store answers later.
-    """
-    command: Command | None = None
-    try:
-        name, words = wire.parse(line)
-        txn = session.transaction
-        command = COMMANDS.get(name)
-        if command is None:
-            if not line.strip(" "):
-                return ""
-            raise unknown(name) if txn is None or txn.expired is None else expired(txn)
-        if command is ROLLBACK and words:
-            command = ROLLBACK_TO
-        if txn is not None:
-            gate(command, txn)
-        elif command.needs_transaction:
-            raise no_transaction()
-        calls = session.shared.calls
-        calls[command.number] = calls[command.number] + 1  # += is slower, compiled
-        reply = command.run(session, command.check(words))
-        return reply if isinstance(reply, str) else _finish(session, command, reply)
-    except SpeaksHttp as error:
-        return refuse(session, error, was_start=False)
-    except BadRequest as error:
-        return refuse(session, error, looks_like_start(line))
-    except KvdError as error:
-        return refuse(session, error, command is START)
-    except Exception:
-        session.shared.fault()
-        return refuse(session, internal(command), command is START)
-
-
-def _finish(session: Session, command: Command, steps: Any) -> Steps:
-    """Go the steps to the reply, and see to what goes wrong on the way."""
-    session.waiting = True
-    try:
-        reply: str = yield from steps
-        return reply
-    except KvdError as error:
-        return refuse(session, error, command is START)
-    except Exception:
-        session.shared.fault()
-        return refuse(session, internal(command), command is START)
-    finally:
-        session.waiting = session.committing = False
-
-
-def internal(command: Command | None) -> Internal:
-    """The error for a fault of the server."""
-    told = "a fault of the server, which its log tells more about"
-    if command is not None and (command.writes or command.name == "COMMIT"):
-        return Internal(f"{told}; the change may or may not have been stored")
-    return Internal(f"{told}; nothing was changed")
-
-
-_START: Final = re.compile(r' *(\[\s*")?START\b', re.IGNORECASE | re.ASCII)
-
-
-def looks_like_start(line: str) -> bool:
-    """Whether a line that can't be read was probably meant for a START; what follows it counts on that."""
-    return _START.match(line) is not None
-
-
-def refuse(session: Session, error: KvdError, was_start: bool) -> str:
-    """The reply that tells of an error. A refused START leaves a doomed transaction open."""
-    if was_start and session.transaction is None:
-        session.open_doomed(error)
-    return session.refuse(error)

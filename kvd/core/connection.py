@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
-from kvd.core.commands import answer, looks_like_start, refuse
-from kvd.core.lines import LineBuffer
-from kvd.core.session import Session, Steps
+from kvd.core.codec import Codec
+from kvd.core.output import Output
+from kvd.core.session import Session
+from kvd.interfaces import Later
 
 TURN_REQUESTS: Final = 256
 TURN_BYTES: Final = 64 * 1024
 TURN_TIME: Final = 0.002
-
-QUICK: Final = 1024
-"""Characters of a line that takes, outside a transaction, too little time to look at the clock behind each."""
 
 SMALL: Final = 8 * 1024
 LARGE: Final = 64 * 1024
 """Who sends more bytes than this at once has to wait for a turn; while turns are slow, more than SMALL is enough."""
 
 SLOW_TURN: Final = 0.0005
-"""A connection whose turn took more seconds than this has its next ones behind others', for a while."""
+"""A connection whose turn took more seconds than this has its next ones after others', for a while."""
 
 PENALTY: Final = 20
 """That while, as a multiple of what the turn took."""
@@ -29,72 +27,78 @@ PENALTY: Final = 20
 class Connection:
     """What a client has sent and has no answer yet, and when it is answered.
 
-    :param session: answers it.
+    :param session: runs the requests.
+    :param codec: cuts and prints them.
+    :param output: takes the replies of each turn.
     :ivar active: when it last had a turn.
-    :ivar line_since: since when a line is awaited, or its end; None: no line is.
+    :ivar line_since: since when a request is awaited, or its end; None: none is.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, codec: Codec, output: Output) -> None:
         self.session: Final = session
-        self.input: Final = LineBuffer()
-        self._seconds: Final = session.shared.seconds
+        self.codec: Final = codec
+        self._output: Final = output
+        self._server: Final = session.server
+        self._seconds: Final = session.server.seconds
         self.active: float = self._seconds()
         self.line_since: float | None = self.active
-        self._behind: float = 0.0  # until when its turns are behind others', for one took long; 0: they are not
+        self._late_until: float = 0.0  # until when its turns come after others', because one took long; 0: they don't
 
     def receive(self, data: bytes) -> bool:
         """Take in what has arrived.
 
-        :return: whether it may have its turn now; if not, it has to wait behind others.
+        :return: whether it may have its turn now; if not, it has to wait until others had theirs.
         """
-        self.input.feed(data)
-        if not self.input.unfinished:
+        codec = self.codec
+        whole = codec.feed(data)
+        if not codec.unfinished():
             self.line_since = None
-        elif self.line_since is None or b"\n" in data:
+        elif self.line_since is None or whole:
             self.line_since = self._seconds()
-        if self._behind and self._behind < self._seconds():
-            self._behind = 0.0
-        if self._behind or len(data) > LARGE:
+        if self._late_until and self._late_until < self._seconds():
+            self._late_until = 0.0
+        if self._late_until or len(data) > LARGE:
             return False
-        return len(data) <= SMALL or self.session.shared.slow_until < self._seconds()
+        return len(data) <= SMALL or self._server.slow_until < self._seconds()
 
     def reads_again(self) -> None:
-        """The end of a line could not come while nothing was read from the client."""
-        if self.input.unfinished:
+        """The end of a request could not come while nothing was read from the client."""
+        if self.codec.unfinished():
             self.line_since = self._seconds()
 
-    def turn(self) -> tuple[bytes, Steps | None]:
-        """Answer waiting lines in order until the turn is over: after so many requests, bytes of replies, or seconds.
+    def idle(self) -> bool:
+        """Whether nothing is left to do or to account for after a turn."""
+        session = self.session
+        return not (session.closing or session.buffers.held or self.codec.bytes_held())
 
-        :return: the replies, and the steps to a reply that must be waited for before the turn goes on.
+    def turn(self) -> Later[None] | None:
+        """Answer waiting requests in order until the turn is over: after so many, bytes of replies, or seconds.
+
+        :return: what must be waited for before the turn goes on.
         """
         self.active = began = self._seconds()
-        self.input.cut()
-        lines = self.input.lines
+        codec = self.codec
         session = self.session
-        steps: Steps | None = None
-        replies: list[str] = []
-        size = 0
-        most = TURN_REQUESTS
-        while lines and most and size < TURN_BYTES:
-            most -= 1
-            line = self.input.next_line()
-            if isinstance(line, str):
-                quick = len(line) <= QUICK and session.transaction is None  # then the clock is looked at now and then
-                reply = answer(session, line)
-                if not isinstance(reply, str):
-                    steps = reply
-                    break
-            else:
-                quick = False
-                reply = refuse(session, line.error, looks_like_start(line.head))
-            replies.append(reply)
-            size += len(reply)
-            if session.closing:
-                lines.clear()
-            elif lines and (not quick or not most & 3) and self._seconds() - began > TURN_TIME:
+        store = self._server.store
+        store.seen = 0
+        waiting: Later[None] | None = None
+        number = min(codec.cut(), TURN_REQUESTS)
+        done = 0
+        while done < number and codec.size < TURN_BYTES:
+            done += 1
+            quick = session.transaction is None
+            waiting = codec.answer(session)
+            if waiting is not None:
                 break
+            if session.closing:
+                codec.clear()
+                break
+            # After short plain commands, the clock is looked at now and then.
+            if (done & 3 == 0 or not (quick and codec.quick)) and self._seconds() - began > TURN_TIME:
+                break
+        if codec.size:
+            self._output.send(codec.take(), store.seen)
         now = self._seconds()
         if now - began > SLOW_TURN:
-            self._behind = session.shared.slow_until = now + PENALTY * (now - began)
-        return "".join(replies).encode("ascii"), steps
+            self._late_until = self._server.slow_until = now + PENALTY * (now - began)
+        return waiting

@@ -1,16 +1,15 @@
-"""What each command does: its arguments, what it reads, its reply, and what it writes."""
+"""What each command does: its arguments, what it reads, its result, and what it writes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from kvd import wire
-from kvd.core import arguments
+from kvd.core import arguments, execution
 from kvd.core.arguments import MAX_INTEGER, MIN_INTEGER, Swap, integer_in
-from kvd.core.command import Command, DataCommand, Writes
-from kvd.core.session import Reply, Session
-from kvd.errors import BadArguments, NotANumber
-from kvd.interfaces import Count, Page, Range, Scan, Wanted
+from kvd.core.command import DataCommand, Listing, SessionCommand
+from kvd.core.session import Session
+from kvd.errors import NotANumber
+from kvd.interfaces import Count, Page, Range, Scan, Wanted, Writes
 from kvd.wire import Word, shown
 
 # Data commands.
@@ -20,9 +19,9 @@ class Put(DataCommand):
     def check(self, words: list[Word]) -> Any:
         return arguments.key_and_value(self.usage, words)
 
-    def apply(self, args: Any, answer: Any) -> tuple[str, Writes]:
+    def apply(self, args: Any, answer: Any) -> tuple[Any, Writes | None]:
         key_and_value: list[str] = args
-        return wire.OK, {key_and_value[0]: key_and_value[1]}
+        return None, {key_and_value[0]: key_and_value[1]}
 
 
 class OneKey(DataCommand):
@@ -37,14 +36,14 @@ class Get(OneKey):
         keys: list[str] = args
         return keys
 
-    def apply(self, args: Any, answer: Any) -> tuple[str, Writes]:
+    def apply(self, args: Any, answer: Any) -> tuple[Any, Writes | None]:
         values: list[str | None] = answer
-        return wire.text_result(values[0]), None
+        return values[0], None
 
 
 class Delete(OneKey):
-    def apply(self, args: Any, answer: Any) -> tuple[str, Writes]:
-        return wire.OK, {args[0]: None}
+    def apply(self, args: Any, answer: Any) -> tuple[Any, Writes | None]:
+        return None, {args[0]: None}
 
 
 class Exists(OneKey):
@@ -52,8 +51,8 @@ class Exists(OneKey):
         keys: list[str] = args
         return keys
 
-    def apply(self, args: Any, answer: Any) -> tuple[str, Writes]:
-        return wire.result(answer[0] is not None), None
+    def apply(self, args: Any, answer: Any) -> tuple[Any, Writes | None]:
+        return answer[0] is not None, None
 
 
 class Mget(DataCommand):
@@ -64,8 +63,8 @@ class Mget(DataCommand):
         keys: list[str] = args
         return keys
 
-    def apply(self, args: Any, answer: Any) -> tuple[str, Writes]:
-        return wire.values_result(answer), None
+    def apply(self, args: Any, answer: Any) -> tuple[Any, Writes | None]:
+        return answer, None
 
 
 class Incr(DataCommand):
@@ -75,16 +74,16 @@ class Incr(DataCommand):
     def reads(self, args: Any) -> Wanted | None:
         return [args[0]]
 
-    def apply(self, args: Any, answer: Any) -> tuple[str, Writes]:
+    def apply(self, args: Any, answer: Any) -> tuple[Any, Writes | None]:
         key: str = args[0]
         value: str | None = answer[0]
         number = 0 if value is None else integer_in(value)
         if number is None:
-            raise NotANumber(f"the value of {shown(key)} is no integer of 64 bits: {shown(value or '')}")
+            raise NotANumber(f"the value of {shown(key)} is not a 64-bit integer: {shown(value or '')}")
         number += args[1]
         if not MIN_INTEGER <= number <= MAX_INTEGER:
-            raise NotANumber(f"the sum {number} for {shown(key)} is past 64 bits; nothing was changed")
-        return wire.result(number), {key: str(number)}
+            raise NotANumber(f"the sum {number} for {shown(key)} does not fit in 64 bits; nothing was changed")
+        return number, {key: str(number)}
 
 
 class Cas(DataCommand):
@@ -95,11 +94,11 @@ class Cas(DataCommand):
         swap: Swap = args
         return [swap.key]
 
-    def apply(self, args: Any, answer: Any) -> tuple[str, Writes]:
+    def apply(self, args: Any, answer: Any) -> tuple[Any, Writes | None]:
         swap: Swap = args
         if answer[0] != swap.expected:
-            return wire.result(False), None
-        return wire.result(True), {swap.key: swap.new}
+            return False, None
+        return True, {swap.key: swap.new}
 
 
 class ScanPage(DataCommand):
@@ -110,14 +109,14 @@ class ScanPage(DataCommand):
         scan: Scan = args
         return scan
 
-    def apply(self, args: Any, answer: Any) -> tuple[str, Writes]:
+    def apply(self, args: Any, answer: Any) -> tuple[Any, Writes | None]:
         scan: Scan = args
         page: Page = answer
         items: list[Any] = [key for key, _ in page.items] if scan.keys_only else page.items
         following = page.met
         if following is not None and scan.range.descending:
             following = page.items[-1][0]  # TO is not included, so it must be the last one that did fit
-        return wire.result({"items": items, "next": following}), None
+        return Listing(items, following), None
 
 
 class CountKeys(DataCommand):
@@ -128,101 +127,80 @@ class CountKeys(DataCommand):
         within: Range = args
         return Count(within)
 
-    def apply(self, args: Any, answer: Any) -> tuple[str, Writes]:
-        return wire.result(answer), None
+    def apply(self, args: Any, answer: Any) -> tuple[Any, Writes | None]:
+        return answer, None
 
 
 # Transactions.
 
 
-class NoArguments(Command):
+class NoArguments(SessionCommand):
     """A command without arguments."""
 
     def check(self, words: list[Word]) -> Any:
         arguments.no_arguments(self.usage, words)
 
 
-class OneName(Command):
+class OneName(SessionCommand):
     """A command whose argument is the name of a savepoint."""
 
     def check(self, words: list[Word]) -> Any:
         return arguments.one_name(self.usage, words)
 
 
-class Start(Command):
+class Start(SessionCommand):
     def check(self, words: list[Word]) -> Any:
         return arguments.start_options(self.usage, words)
 
-    def run(self, session: Session, args: Any) -> Reply:
-        return session.start(args)
+    def run(self, session: Session, args: Any) -> Any:
+        return execution.start(session, args)
 
 
 class Commit(NoArguments):
-    def run(self, session: Session, args: Any) -> Reply:
-        return session.commit()
+    def run(self, session: Session, args: Any) -> Any:
+        return execution.commit(session)
 
 
 class Rollback(NoArguments):
-    def run(self, session: Session, args: Any) -> Reply:
-        return session.rollback()
+    def run(self, session: Session, args: Any) -> Any:
+        session.rollback()
 
 
 class Savepoint(OneName):
-    def run(self, session: Session, args: Any) -> Reply:
+    def run(self, session: Session, args: Any) -> Any:
         session.opened().savepoint(args)
-        return wire.OK
 
 
-class RollbackTo(Command):
+class RollbackTo(SessionCommand):
     def check(self, words: list[Word]) -> Any:
         return arguments.to_name(self.usage, words)
 
-    def run(self, session: Session, args: Any) -> Reply:
+    def run(self, session: Session, args: Any) -> Any:
         session.opened().rollback_to(args)
-        return wire.OK
 
 
 class Release(OneName):
-    def run(self, session: Session, args: Any) -> Reply:
+    def run(self, session: Session, args: Any) -> Any:
         session.opened().release(args)
-        return wire.OK
 
 
 class Check(NoArguments):
-    def run(self, session: Session, args: Any) -> Reply:
-        return session.check()
+    def run(self, session: Session, args: Any) -> Any:
+        return execution.check(session)
 
 
 # All the rest.
 
 
-class Ping(Command):
+class Ping(SessionCommand):
     def check(self, words: list[Word]) -> Any:
         return arguments.any_text(self.usage, words)
 
-    def run(self, session: Session, args: Any) -> Reply:
-        reply = wire.text_result("PONG" if args is None else args)
-        if len(reply) > wire.MAX_REPLY:
-            wire.too_large_reply()
-        return reply
-
-
-class Info(Command):
-    def check(self, words: list[Word]) -> Any:
-        return arguments.topic(self.usage, words)
-
-    def run(self, session: Session, args: Any) -> Reply:
-        section: str | None = args
-        sections = session.shared.info()
-        if section is None:
-            return wire.result(sections)
-        if section.lower() not in sections:
-            raise BadArguments(f"there is no section {shown(section)}; there are {', '.join(sections)}")
-        return wire.result(sections[section.lower()])
+    def run(self, session: Session, args: Any) -> Any:
+        return "PONG" if args is None else args
 
 
 class Quit(NoArguments):
-    def run(self, session: Session, args: Any) -> Reply:
+    def run(self, session: Session, args: Any) -> Any:
         session.close()
         session.closing = True
-        return wire.OK

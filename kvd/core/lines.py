@@ -1,10 +1,15 @@
-"""What a client has sent and has no answer yet: bytes in, lines out, as many as one turn takes."""
+"""The line protocol's codec: bytes in, requests out, as many as one turn takes; and replies as lines of JSON."""
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from typing import Any, Final
 
-from kvd.wire import HEAD, MAX_LINE, Refused, cut_lines, line_too_large, one_line
+from kvd import wire
+from kvd.core.codec import Codec, Unreadable
+from kvd.core.command import NOTHING, PAGE, TEXT, TEXTS, Listing, Shape
+from kvd.errors import BadRequest, KvdError, SpeaksHttp, TooLarge
+from kvd.wire import MAX_LINE, MAX_REPLY, Word
 
 SHORT_BLOCK: Final = 8 * 1024
 """A block of so many bytes is split at once, however many lines it has: the quickest way with short ones."""
@@ -18,7 +23,25 @@ NO_LIMIT: Final = 2**62
 LINE_BYTES: Final = 80
 """What a line takes in memory beside its text."""
 
+QUICK: Final = 1024
+"""Characters of a line that, outside a transaction, takes too little time to look at the clock after each."""
+
+HEAD: Final = 32
+"""Bytes of a line that can't be read that are looked at, to see whether it was a START."""
+
 CR: Final = 13
+
+
+class BadLine:
+    """A line that is not a request: it is too long, or not text.
+
+    :param error: what its client is told.
+    :param head: how it begins, as far as that can be read.
+    """
+
+    def __init__(self, error: KvdError, head: str) -> None:
+        self.error: Final = error
+        self.head: Final = head
 
 
 class LineBuffer:
@@ -28,7 +51,7 @@ class LineBuffer:
     """
 
     def __init__(self) -> None:
-        self.lines: list[str | Refused] = []
+        self.lines: list[str | BadLine] = []
         self._text = 0  # bytes of memory that the texts of lines took at most when they were cut
         self._whole = b""  # whole lines that are not cut yet, from _place on
         self._place = 0
@@ -54,13 +77,13 @@ class LineBuffer:
         held = len(self._partial) + len(self._whole)
         return held + self._text + LINE_BYTES * len(self.lines) if self.lines else held
 
-    def feed(self, data: bytes) -> None:
-        """Take in what has arrived."""
+    def feed(self, data: bytes) -> bool:
+        """Take in what has arrived; whether the end of a line was in it."""
         if self._whole:  # the transport had more to give than was asked for
             self._cut(NO_LIMIT, NO_LIMIT)
         if not self._size and data.endswith(b"\n"):
             self._whole = data
-            return
+            return True
         end = data.rfind(b"\n") + 1
         if end:
             self._finish(data[:end])
@@ -70,9 +93,10 @@ class LineBuffer:
         else:
             self._partial += data[end : end + HEAD]
             del self._partial[HEAD:]
+        return end > 0
 
     def _finish(self, lines: bytes) -> None:
-        """Put the rest of the unfinished line, and the lines behind it, to what waits."""
+        """Put the rest of the unfinished line, and the lines after it, to what waits."""
         if self._size > len(self._partial):
             start = lines.index(b"\n") + 1
             size = self._size + start - (2 if lines[:start].endswith(b"\r\n") else 1)
@@ -83,10 +107,11 @@ class LineBuffer:
         self._partial.clear()
         self._size = 0
 
-    def cut(self) -> None:
-        """See that there are lines to answer, if any wait."""
+    def cut(self) -> int:
+        """Cut off some lines, unless some wait already; how many wait now."""
         if self._whole and not self.lines:
             self._cut(MOST_LINES, MOST_BYTES)
+        return len(self.lines)
 
     def _cut(self, most_lines: int, most_bytes: int) -> None:
         whole, start = self._whole, self._place
@@ -112,7 +137,7 @@ class LineBuffer:
             self._whole = b""
             self._place = 0
 
-    def next_line(self) -> str | Refused:
+    def next_line(self) -> str | BadLine:
         """Take the line that is next; there must be one in ``lines``."""
         return self.lines.pop()
 
@@ -123,3 +148,117 @@ class LineBuffer:
         self._place = 0
         self._partial.clear()
         self._size = 0
+
+
+def cut_lines(block: bytes) -> list[str | BadLine]:
+    """Cut a block of bytes into its lines, without their ends.
+
+    :param block: whole lines; each ends in ``\n``, and one ``\r`` before that belongs to the end.
+    """
+    try:
+        text = block.decode()
+    except UnicodeDecodeError:
+        return [one_line(line) for line in block.replace(b"\r\n", b"\n").split(b"\n")[:-1]]
+    if "\r" in text:  # to look for one character is far quicker than for two
+        text = text.replace("\r\n", "\n")
+    lines: list[str | BadLine] = []
+    lines += text.split("\n")
+    lines.pop()
+    return lines
+
+
+def one_line(line: bytes) -> str | BadLine:
+    """A line, without its end, as text."""
+    if len(line) > MAX_LINE:
+        return line_too_large(line[:HEAD], len(line))
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        head, tail = line[:HEAD].decode(errors="replace"), line[-HEAD:].decode(errors="replace")
+        if wire.begins_as_http(head) or wire.ends_as_http(tail):
+            return BadLine(wire.speaks_http(), "")
+        problem = f"the line is not valid UTF-8: byte {error.start} of it is 0x{line[error.start]:02x}"
+        return BadLine(BadRequest(problem), head)
+
+
+def line_too_large(head: bytes, size: int) -> BadLine:
+    """What stands for a line over the limit."""
+    error = TooLarge(f"the line is {size} bytes; at most {MAX_LINE} bytes are allowed")
+    return BadLine(error, head.decode(errors="replace"))
+
+
+_START: Final = re.compile(r' *(\[\s*")?START\b', re.IGNORECASE | re.ASCII)
+
+
+def looks_like_start(line: str) -> bool:
+    """Whether a line that can't be read was probably meant for a START; what follows it counts on that."""
+    return _START.match(line) is not None
+
+
+class LineCodec(Codec):
+    """The line protocol on one connection."""
+
+    def __init__(self) -> None:
+        self._input: Final = LineBuffer()
+        self._replies: list[str] = []
+
+    def feed(self, data: bytes) -> bool:
+        return self._input.feed(data)
+
+    def cut(self) -> int:
+        return self._input.cut()
+
+    def ready(self) -> bool:
+        return bool(self._input)
+
+    def unfinished(self) -> bool:
+        return self._input.unfinished
+
+    def bytes_held(self) -> int:
+        return self._input.bytes_held()
+
+    def clear(self) -> None:
+        self._input.clear()
+
+    def next_request(self) -> tuple[str, list[Word]] | None:
+        line = self._input.next_line()
+        if not isinstance(line, str):
+            self.quick = False
+            raise Unreadable(line.error, looks_like_start(line.head), isinstance(line.error, SpeaksHttp))
+        self.quick = len(line) <= QUICK
+        try:
+            request = wire.parse(line)
+            return request if request[0] or line.strip(" ") else None
+        except SpeaksHttp as error:
+            raise Unreadable(error, False, True) from None
+        except KvdError as error:
+            raise Unreadable(error, looks_like_start(line), False) from None
+
+    def print(self, shape: Shape, result: Any) -> None:
+        if shape is TEXT:
+            text = wire.text_result(result)
+        elif shape is NOTHING:
+            text = wire.OK
+        elif shape is TEXTS:
+            text = wire.values_result(result)
+        elif shape is PAGE:
+            page: Listing = result
+            text = wire.result({"items": page.items, "next": page.next})
+        else:
+            text = wire.result(result)
+        if len(text) > MAX_REPLY:
+            wire.too_large_reply()
+        self._add(text)
+
+    def print_error(self, error: KvdError) -> None:
+        self._add(wire.error(error))
+
+    def _add(self, text: str) -> None:
+        self._replies.append(text)
+        self.size += len(text)
+
+    def take(self) -> bytes:
+        replies = "".join(self._replies).encode("ascii")
+        self._replies.clear()
+        self.size = 0
+        return replies

@@ -1,134 +1,186 @@
-"""One client: its open transaction, and the way a command runs in it or as one of its own.
+"""Sessions: what the server knows of each client, and what all of them share.
 
-A command answers at once, with the line of its reply, or later, with its remaining *steps*: a
-generator that yields each :class:`~kvd.interfaces.Later` it has to wait for, is sent what that
-brought, and returns the reply. It yields None to let other clients have their turn. Who waits throws
-:class:`TimedOut` in when a Later takes too long.
+A session has at most one open transaction. How commands run in it is in :mod:`kvd.core.execution`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any, Final
 
-from kvd import wire
-from kvd.core.command import DataCommand
-from kvd.core.limits import Budget, Limits
+from kvd.accounts import Account, Budget
+from kvd.core.limits import Limits
 from kvd.core.transaction import Transaction
-from kvd.errors import (
-    Aborted,
-    Conflict,
-    InTransaction,
-    KvdError,
-    NoTransaction,
-    OutcomeUnknown,
-    SpeaksHttp,
-    TooLarge,
-    TransactionExpired,
-    Unavailable,
-)
-from kvd.interfaces import Later, Pieces, Scan, Snapshot, Store, Wanted
+from kvd.errors import Aborted, InTransaction, NoTransaction, TooLarge, TransactionExpired
+from kvd.interfaces import Snapshot, Store, Writes
 
-Steps = Generator[Later[Any] | None, Any, str]
-Reply = str | Steps
-
-CONFLICTS_SHOWN: Final = 100
-"""The most keys that CHECK names."""
+SESSION_BYTES: Final = 10 * 1024
+"""What a connection takes in memory while it does nothing."""
 
 
-class TimedOut(Exception):
-    """The store did not answer in time."""
+class Server:
+    """What the sessions of a server share.
 
-
-class Shared:
-    """What the sessions of a server have in common.
-
-    :ivar seconds: the server's clock.
-    :ivar fault: tells the log of the exception that is being handled.
-    :ivar info: the sections of INFO.
-    :ivar relieve: makes room when transactions and buffers take too much memory.
+    :param store: what it serves.
+    :param seconds: tells the time; it never goes back.
+    :param limits: what protects it.
+    :param fault: logs the exception that is being handled.
+    :param about: the section "server" of INFO.
+    :ivar sessions: those that are open, by id.
+    :ivar calls: how often each command was called, by its number in the command table.
+    :ivar errors: how often each code was answered.
     :ivar transactions: how many are open, and how many ended in which way.
     :ivar slow_until: the end of the time for which large batches wait, because somebody's turn took long.
     """
 
-    def __init__(self, store: Store, seconds: Callable[[], float], limits: Limits) -> None:
-        self.store = store
-        self.seconds = seconds
-        self.limits = limits
-        self.budget = Budget(limits.memory)
-        self.fault: Callable[[], None] = _nothing
-        self.relieve: Callable[[], None] = _nothing
-        self.info: Callable[[], dict[str, dict[str, Any]]] = dict
-        self.calls = [0] * 64  # by the command's place in the table
+    def __init__(
+        self,
+        store: Store,
+        seconds: Callable[[], float],
+        limits: Limits,
+        fault: Callable[[], None],
+        about: Callable[[], dict[str, Any]],
+    ) -> None:
+        self.store: Final = store
+        self.seconds: Final = seconds
+        self.limits: Final = limits
+        self.fault = fault
+        self.about = about
+        self.budget: Final = Budget(limits.memory)
+        self.sessions: dict[int, Session] = {}
+        self.accepted = 0
+        self.refused = 0
+        self.dropped = 0
+        self.calls = [0] * 64
         self.errors: dict[str, int] = {}
-        self.slow_until: float = float("-inf")
         self.transactions = {"open": 0, "committed": 0, "conflicts": 0, "rolled_back": 0, "expired": 0}
+        self.slow_until: float = float("-inf")
 
+    def open(self, address: str, drop: Callable[[str], None]) -> Session:
+        """A session for a new connection.
 
-def _nothing() -> None:
-    pass
+        :param address: where the client is, for people.
+        :param drop: ends the connection, for the reason given.
+        """
+        self.accepted += 1
+        session = Session(self.accepted, self, address, drop)
+        self.sessions[session.id] = session
+        return session
+
+    def full(self) -> bool:
+        """Whether one more client would be too many; it is counted as refused then."""
+        if len(self.sessions) < self.limits.clients or not self.limits.clients:
+            return False
+        self.refused += 1
+        return True
+
+    def expire(self, now: float) -> None:
+        """End the transactions that have been idle, or open, for too long."""
+        for session in list(self.sessions.values()):
+            session.expire(now)
+
+    def info(self) -> dict[str, dict[str, Any]]:
+        """The sections of INFO but for "commands": figures by name, as JSON values."""
+        limits = self.limits
+        return {
+            "server": self.about(),
+            "clients": {
+                "connected": len(self.sessions),
+                "accepted": self.accepted,
+                "refused": self.refused,
+                "dropped": self.dropped,
+                "limit": limits.clients,
+                "line_time_limit": limits.line_time,
+                "idle_time_limit": limits.idle_time,
+            },
+            "store": {
+                "name": self.store.name,
+                "promise": self.store.promise,
+                **self.store.info(),
+                "memory": self.budget.used,
+                "memory_limit": limits.memory,
+            },
+            "transactions": {
+                **self.transactions,
+                "idle_limit": limits.transaction_idle,
+                "time_limit": limits.transaction_time,
+                "keys_limit": limits.transaction_keys,
+                "bytes_limit": limits.transaction_bytes,
+            },
+        }
 
 
 class Session:
     """One client.
 
     :param number: the id by which other clients know it.
+    :param address: where it is, for people.
+    :param drop: ends its connection, for the reason given.
+    :ivar user: who it is; None if nobody has logged in.
+    :ivar transaction: the open one.
+    :ivar buffers: the account of the connection's input and output.
+    :ivar closing: the connection ends after the reply to the present request.
+    :ivar waiting: a request waits for the store.
+    :ivar committing: it is a commit, which must be left to finish.
     """
 
-    def __init__(self, number: int, shared: Shared) -> None:
-        self.id = number
-        self.shared = shared
+    def __init__(self, number: int, server: Server, address: str, drop: Callable[[str], None]) -> None:
+        self.id: Final = number
+        self.server: Final = server
+        self.address: Final = address
+        self.user: str | None = None
         self.transaction: Transaction | None = None
-        self.closing = False  # the connection ends behind the reply to the present request
-        self.waiting = False  # a request is under way
-        self.committing = False  # it is one that must be left to finish
+        self.buffers: Final = Account(server.budget.buffers, drop)
+        self.closing = False
+        self.waiting = False
+        self.committing = False
+        self._held: Final = Account(server.budget.transactions, self.end_transaction)
+        self._itself: Final = Account(server.budget.sessions)
+        self._itself.set(SESSION_BYTES)
 
-    # Data commands.
+    # The transaction.
 
-    def execute(self, command: DataCommand, args: Any) -> Reply:
-        """Run a data command, in the open transaction or as one of its own."""
-        txn = self.transaction
-        if txn is not None:
-            return self._execute_in(txn, command, args)
-        view = self.shared.store.latest()
-        answer: Any = None
-        wanted = command.reads(args)
-        if wanted is not None:
-            answer = fetch(view, wanted)
-            if isinstance(answer, Later):
-                return self._repeat(command, args, view, answer)
-        reply, writes = command.apply(args, answer)
-        if writes is not None:
-            done = view.commit((), writes, self.id)
-            if done is not None:
-                self.committing = True
-                return self._stored(command, args, done, reply)
-        return reply
+    def opened(self) -> Transaction:
+        """The open transaction.
 
-    def _execute_in(self, txn: Transaction, command: DataCommand, args: Any) -> Reply:
-        txn.used = self.shared.seconds()
-        answer: Any = None
-        wanted = command.reads(args)
-        if wanted is not None:
-            answer = fetch(txn.snapshot, txn.missing(wanted))
-            if isinstance(answer, Later):
-                return self._execute_later(txn, command, args, wanted, answer)
-            answer = txn.overlay(wanted, answer)
-        reply, writes = command.apply(args, answer)
-        if writes is not None:
-            txn.write(writes)
-        self._account(txn, writes)
-        return reply
+        :raise kvd.errors.NoTransaction: there is none.
+        """
+        if self.transaction is None:
+            raise no_transaction()
+        return self.transaction
 
-    def _account(self, txn: Transaction, writes: dict[str, str | None] | None) -> None:
-        """Hold the memory that the transaction has come to take, and see that it stays within its limits.
+    def may_open(self) -> None:
+        """See that a transaction may be opened.
+
+        :raise kvd.errors.InTransaction: one is open.
+        """
+        if self.transaction is not None:
+            raise InTransaction("a transaction is open on this connection; COMMIT or ROLLBACK it first")
+
+    def open(self, snapshot: Snapshot, read_only: bool) -> Transaction:
+        """Open a transaction on a snapshot."""
+        self.transaction = Transaction(snapshot, read_only, self.server.seconds())
+        self.server.transactions["open"] += 1
+        return self.transaction
+
+    def leave(self) -> Transaction:
+        """The open transaction, which is over from now on."""
+        txn = self.opened()
+        self.transaction = None
+        self.server.transactions["open"] -= 1
+        return txn
+
+    def hold(self, txn: Transaction | None) -> None:
+        """Hold the memory that a transaction takes; None: nothing."""
+        self._held.set(0 if txn is None else txn.bytes)
+
+    def account(self, txn: Transaction, writes: Writes | None) -> None:
+        """Hold what the transaction has come to take, and see that it stays within its limits.
 
         :param writes: what it has just written.
         """
-        shared = self.shared
-        budget, limits = shared.budget, shared.limits
-        budget.used += txn.bytes - txn.held
-        txn.held = txn.bytes
+        self._held.set(txn.bytes)
+        limits = self.server.limits
         number = len(txn.reads) + len(txn.writes)
         if number > limits.transaction_keys > 0:
             raise TooLarge(
@@ -136,190 +188,20 @@ class Session:
             )
         if txn.bytes > limits.transaction_bytes > 0:
             raise TooLarge(f"the transaction takes {txn.bytes} bytes; at most {limits.transaction_bytes} are allowed")
+        budget = self.server.budget
         if budget.used > budget.room:
-            if budget.strained():
-                shared.relieve()
+            budget.relieve()
             if txn.expired is not None:
                 raise expired(txn)
-            if writes is not None and shared.store.growth(writes) > 0:
-                raise budget.exceeded()
-
-    def _execute_later(
-        self, txn: Transaction, command: DataCommand, args: Any, wanted: Wanted, later: Later[Any]
-    ) -> Steps:
-        answer = yield from _read(later)
-        txn.used = self.shared.seconds()
-        if txn.expired is not None:
-            raise expired(txn)
-        reply, writes = command.apply(args, txn.overlay(wanted, answer))
         if writes is not None:
-            txn.write(writes)
-        self._account(txn, writes)
-        return reply
-
-    def _stored(self, command: DataCommand, args: Any, done: Later[None], reply: str) -> Steps:
-        """Wait for a plain command's commit; on a conflict begin again."""
-        try:
-            yield from _commit(done)
-        except Conflict:
-            self.committing = False
-            return (yield from self._repeat(command, args, None, None))
-        return reply
-
-    def _repeat(self, command: DataCommand, args: Any, view: Snapshot | None, answer: Any) -> Steps:
-        """Run a plain command as a transaction of its own until it meets no conflict.
-
-        :param view: what its first try reads from, and ``answer`` what that try waits for; or None.
-        """
-        deadline = self.shared.seconds() + self.shared.limits.store_wait
-        while True:
-            txn = Transaction(self.shared.store.latest() if view is None else view, False, 0.0)
-            try:
-                wanted = command.reads(args)
-                if wanted is not None:
-                    ask = txn.missing(wanted)
-                    if view is None:
-                        answer = fetch(txn.snapshot, ask)
-                    if isinstance(answer, Later):
-                        answer = yield from _read(answer)
-                    answer = txn.overlay(wanted, answer)
-                reply, writes = command.apply(args, answer)
-                if writes is not None:
-                    self.committing = True
-                    done = txn.snapshot.commit(txn.reads, writes, self.id)
-                    if done is not None:
-                        yield from _commit(done)
-                return reply
-            except Conflict:
-                self.committing = False
-                view = None
-                if self.shared.seconds() >= deadline:
-                    raise Unavailable(
-                        f"other clients changed what this command reads for {self.shared.limits.store_wait:g} seconds "
-                        "without a gap; nothing was stored, try again"
-                    ) from None
-            finally:
-                txn.snapshot.close()
-
-    # Transactions.
-
-    def start(self, read_only: bool) -> Reply:
-        """START: open a transaction."""
-        if self.transaction is not None:
-            raise InTransaction("a transaction is open on this connection; COMMIT or ROLLBACK it first")
-        snapshot = self.shared.store.snapshot(self.end_transaction)
-        if isinstance(snapshot, Later):
-            return self._start_later(snapshot, read_only)
-        self._open(snapshot, read_only)
-        return wire.OK
-
-    def _start_later(self, later: Later[Snapshot], read_only: bool) -> Steps:
-        self._open((yield from _read(later)), read_only)
-        return wire.OK
-
-    def _open(self, snapshot: Any, read_only: bool) -> Transaction:
-        self.transaction = Transaction(snapshot, read_only, self.shared.seconds())
-        self.shared.transactions["open"] += 1
-        return self.transaction
-
-    def _leave(self) -> Transaction:
-        """The open transaction, which is over from now on."""
-        txn = self.opened()
-        self.transaction = None
-        self.shared.transactions["open"] -= 1
-        return txn
-
-    def _forget(self, txn: Transaction) -> None:
-        """Drop all that a transaction holds."""
-        self.shared.budget.used -= txn.held
-        txn.held = 0
-        txn.forget()
-
-    def open_doomed(self, error: KvdError) -> None:
-        """What a refused START leaves behind, so that the commands behind it do not run on their own."""
-        self._open(self.shared.store.latest(), False).doomed = error.mesg
-
-    def opened(self) -> Transaction:
-        """The open transaction."""
-        if self.transaction is None:
-            raise no_transaction()
-        self.transaction.used = self.shared.seconds()
-        return self.transaction
-
-    def commit(self) -> Reply:
-        """COMMIT: store what the transaction wrote, all or nothing."""
-        txn = self._leave()
-        self.shared.budget.used -= txn.held  # its writes are about to be counted as data
-        txn.held = 0
-        try:
-            if txn.expired is not None:
-                raise expired(txn)
-            if txn.doomed is not None:
-                self.shared.transactions["rolled_back"] += 1
-                raise aborted(txn)
-            if not txn.writes:
-                self.shared.transactions["committed"] += 1
-                return wire.OK
-            done = txn.snapshot.commit(txn.reads, txn.writes, self.id)
-            if done is not None:
-                self.committing = True
-                return self._commit_later(done)
-        except Conflict:
-            self.shared.transactions["conflicts"] += 1
-            raise
-        finally:
-            if not self.committing:
-                txn.forget()
-        self.shared.transactions["committed"] += 1
-        return wire.OK
-
-    def _commit_later(self, done: Later[None]) -> Steps:
-        try:
-            yield from _commit(done)
-        except Conflict:
-            self.shared.transactions["conflicts"] += 1
-            raise
-        self.shared.transactions["committed"] += 1
-        return wire.OK
-
-    def rollback(self) -> str:
-        """ROLLBACK: drop what the transaction wrote."""
-        txn = self._leave()
-        if txn.expired is None:
-            self.shared.transactions["rolled_back"] += 1
-            self._forget(txn)
-        return wire.OK
-
-    def check(self) -> Reply:
-        """CHECK: would the transaction commit now?"""
-        txn = self.opened()
-        if not txn.writes:
-            return self._checked(txn, [])
-        found = txn.snapshot.conflicts(txn.reads, CONFLICTS_SHOWN)
-        if isinstance(found, Later):
-            return self._check_later(txn, found)
-        return self._checked(txn, found)
-
-    def _check_later(self, txn: Transaction, later: Later[Any]) -> Steps:
-        return self._checked(txn, (yield from _read(later)))
-
-    def _checked(self, txn: Transaction, found: Any) -> str:
-        return wire.result(
-            {
-                "commits": not found and txn.doomed is None,
-                "conflicts": [key for key, _ in found],
-                "reads": len(txn.reads),
-                "writes": len(txn.writes),
-                "age": round(self.shared.seconds() - txn.started, 3),
-            }
-        )
+            self.server.store.admit(writes)
 
     def expire(self, now: float) -> None:
         """End the transaction if it has been idle, or open, for too long."""
         txn = self.transaction
         if txn is None or txn.expired is not None or self.waiting:
             return
-        limits = self.shared.limits
+        limits = self.server.limits
         if now - txn.used > limits.transaction_idle > 0:
             self.end_transaction(f"it was idle for more than {limits.transaction_idle:g} seconds")
         elif not txn.read_only and now - txn.started > limits.transaction_time > 0:
@@ -330,26 +212,30 @@ class Session:
         txn = self.transaction
         if txn is not None and txn.expired is None:
             txn.expired = why
-            self.shared.transactions["expired"] += 1
-            self._forget(txn)
+            self.server.transactions["expired"] += 1
+            txn.forget()
+            self.hold(None)
 
-    # What is wrong, and the end.
-
-    def refuse(self, error: KvdError) -> str:
-        """The reply that tells of an error; in a transaction, any error dooms it."""
-        txn = self.transaction
-        if txn is not None and txn.doomed is None:
-            txn.doomed = error.mesg
-        if isinstance(error, SpeaksHttp):
-            self.closing = True
-        errors = self.shared.errors
-        errors[error.code] = errors.get(error.code, 0) + 1
-        return wire.error(error)
+    def rollback(self) -> None:
+        """End the transaction, and drop what it wrote."""
+        txn = self.leave()
+        if txn.expired is None:
+            self.server.transactions["rolled_back"] += 1
+            txn.forget()
+            self.hold(None)
 
     def close(self) -> None:
-        """The connection has ended: roll back."""
+        """The connection has ended: roll back. A second call does nothing."""
         if self.transaction is not None:
             self.rollback()
+
+    def gone(self) -> None:
+        """The connection is gone, and with it everything that was kept for it."""
+        self.close()
+        del self.server.sessions[self.id]
+        self.buffers.close()
+        self._held.close()
+        self._itself.close()
 
 
 def no_transaction() -> NoTransaction:
@@ -363,31 +249,5 @@ def expired(txn: Transaction) -> TransactionExpired:
 
 
 def aborted(txn: Transaction) -> Aborted:
-    """The error of a doomed transaction."""
-    return Aborted(f"nothing of this transaction can be stored, for it met an error ({txn.doomed}); ROLLBACK it")
-
-
-def fetch(view: Snapshot, wanted: Wanted) -> Any:
-    """Ask a store; the answer, or a Later."""
-    if isinstance(wanted, list):
-        return view.read(wanted) if wanted else wanted
-    if isinstance(wanted, Scan):
-        return view.scan(wanted)
-    return view.count(wanted)
-
-
-def _read(later: Later[Any]) -> Generator[Later[Any] | None, Any, Any]:
-    answer: Any = later
-    try:
-        if not isinstance(later, Pieces):
-            answer = yield later
-        return (yield from answer.steps) if isinstance(answer, Pieces) else answer
-    except TimedOut:
-        raise Unavailable("the store did not answer in time; nothing was stored, try again") from None
-
-
-def _commit(later: Later[None]) -> Generator[Later[Any] | None, Any, None]:
-    try:
-        yield later
-    except TimedOut:
-        raise OutcomeUnknown("the store did not answer in time; the change may or may not have been stored") from None
+    """The error of an aborted transaction."""
+    return Aborted(f"nothing of this transaction can be stored, because a command failed ({txn.aborted}); ROLLBACK it")

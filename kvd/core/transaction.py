@@ -1,8 +1,7 @@
-"""A transaction, pure: write buffer, read set and savepoints over a store's snapshot.
+"""A transaction, pure: write set, read set and savepoints over a store's snapshot.
 
-Reading takes two steps, so that the store can answer later in between: :meth:`Transaction.missing`
-says what the store must be asked for, and :meth:`Transaction.overlay` lays the transaction's own
-writes over the answer.
+Reading takes two steps, so that the store can answer later in between: :meth:`Transaction.missing` says what the store
+must be asked for, and :meth:`Transaction.overlay` lays the transaction's own writes over the answer.
 """
 
 from __future__ import annotations
@@ -11,13 +10,13 @@ from collections.abc import Iterable
 from heapq import merge
 from typing import Any, Final
 
-from kvd.core.limits import memory_of
+from kvd.accounts import memory_of
 from kvd.errors import NoSavepoint
-from kvd.interfaces import PAGE_BYTES, Count, Page, Range, Scan, Snapshot, Wanted
+from kvd.interfaces import Count, Page, PageInMaking, Range, Scan, Snapshot, Wanted, Writes
 from kvd.wire import shown
 
 ENTRY_BYTES: Final = 150
-"""What an entry of the buffer, the read set or an undo record takes in memory beside its texts."""
+"""What an entry of the write set, the read set or an undo record takes in memory beside its texts."""
 
 SAVEPOINT_BYTES: Final = 450
 """What a savepoint takes in memory beside its undo records."""
@@ -27,11 +26,11 @@ NOT_WRITTEN: Final = object()
 
 
 class Savepoint:
-    """A point that the write buffer can be taken back to."""
+    """A point that the write set can be taken back to."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
-        # What the buffer held for each key before it was first written behind this savepoint.
+        self.name: Final = name
+        # What the write set held for each key before it was first written after this savepoint.
         self.undo: dict[str, Any] = {}
 
 
@@ -41,23 +40,26 @@ class Transaction:
     :param snapshot: what it reads from, and commits on top of.
     :param read_only: whether it may write.
     :param now: the time of its START, in seconds of the server's clock.
+    :ivar used: when it was last used.
+    :ivar bytes: what read set, write set and savepoints take in memory.
+    :ivar aborted: why it can't commit, for people, after an error; ROLLBACK TO revives it.
+    :ivar expired: why the server ended it; only COMMIT or ROLLBACK get the connection out of that.
     """
 
     def __init__(self, snapshot: Snapshot, read_only: bool, now: float) -> None:
-        self.snapshot = snapshot
-        self.read_only = read_only
-        self.started = now
+        self.snapshot: Final = snapshot
+        self.read_only: Final = read_only
+        self.started: Final = now
         self.used = now
-        self.writes: dict[str, str | None] = {}
+        self.writes: Writes = {}
         # Keys and ranges, in the order in which they were first read; the values mean nothing.
         self.reads: dict[str | Range, None] = {}
         self.savepoints: list[Savepoint] = []
-        self.bytes = 0  # of memory, for all of these
-        self.held = 0  # how many of them the server's budget holds
-        # Why it can't commit any more, for people. Doomed: after an error; ROLLBACK TO heals that.
-        # Expired: the server ended it; only COMMIT or ROLLBACK get the connection out of that.
-        self.doomed: str | None = None
+        self.bytes = 0
+        self.aborted: str | None = None
         self.expired: str | None = None
+
+    # Reading.
 
     def missing(self, wanted: Wanted) -> Wanted:
         """What of ``wanted`` the transaction's own writes do not answer; it counts as read."""
@@ -105,8 +107,10 @@ class Transaction:
         stored = page.items if page.met is None else [*page.items, (page.met, "")]
         return cut_page(scan, merge(stored, own, reverse=scan.range.descending))
 
-    def write(self, writes: dict[str, str | None]) -> None:
-        """Put writes into the buffer; ``None`` removes the key."""
+    # Writing.
+
+    def write(self, writes: Writes) -> None:
+        """Put writes into the write set."""
         for key, value in writes.items():
             before: Any = self.writes.get(key, NOT_WRITTEN)
             if self.savepoints and key not in self.savepoints[-1].undo:
@@ -117,13 +121,18 @@ class Transaction:
             self.writes[key] = value
             self.bytes += write_bytes(key, value)
 
+    # Savepoints.
+
     def savepoint(self, name: str) -> None:
         """Set a savepoint; it hides an older one of the same name."""
         self.bytes += SAVEPOINT_BYTES
         self.savepoints.append(Savepoint(name))
 
     def rollback_to(self, name: str) -> None:
-        """Drop the writes behind a savepoint, and the savepoints behind it. What was read stays read."""
+        """Drop the writes made after a savepoint, and the savepoints set after it. What was read stays read.
+
+        :raise kvd.errors.NoSavepoint: there is none of that name.
+        """
         index = self._find(name)
         for savepoint in reversed(self.savepoints[index:]):
             for key, before in savepoint.undo.items():
@@ -133,11 +142,14 @@ class Transaction:
                     self.writes[key] = before
         del self.savepoints[index + 1 :]
         self.savepoints[index].undo.clear()
-        self.doomed = None
+        self.aborted = None
         self._measure()
 
     def release(self, name: str) -> None:
-        """Forget a savepoint and those behind it, and keep the writes."""
+        """Forget a savepoint and those set after it, and keep the writes.
+
+        :raise kvd.errors.NoSavepoint: there is none of that name.
+        """
         index = self._find(name)
         if index:
             below = self.savepoints[index - 1].undo
@@ -167,6 +179,7 @@ class Transaction:
         self.writes.clear()
         self.reads.clear()
         self.savepoints.clear()
+        self.bytes = 0
 
 
 def read_bytes(read: str | Range) -> int:
@@ -175,13 +188,13 @@ def read_bytes(read: str | Range) -> int:
 
 
 def write_bytes(key: str, value: str | None) -> int:
-    """What an entry of the write buffer takes in memory."""
+    """What an entry of the write set takes in memory."""
     return ENTRY_BYTES + memory_of(key) + memory_of(value)
 
 
 def undo_bytes(before: Any) -> int:
-    """What an undo record takes in memory; its key is the write buffer's."""
-    return ENTRY_BYTES if before is NOT_WRITTEN else ENTRY_BYTES + memory_of(before)
+    """What an undo record takes in memory; its key is counted with the write."""
+    return ENTRY_BYTES + (0 if before is NOT_WRITTEN else memory_of(before))
 
 
 def _part_read(whole: Range, met: str | None) -> Range:
@@ -200,28 +213,3 @@ def cut_page(scan: Scan, pairs: Iterable[tuple[str, str]]) -> Page:
         if not page.add(key, value):
             return Page(page.items, key)
     return Page(page.items, None)
-
-
-class PageInMaking:
-    """A page that is filled pair by pair."""
-
-    def __init__(self, scan: Scan) -> None:
-        self.items: list[tuple[str, str]] = []
-        self._limit: Final = scan.limit
-        self._size = 0
-
-    def add(self, key: str, value: str) -> bool:
-        """Add a pair, if it still fits.
-
-        :return: whether it did; if not, the page is complete, and this is the key that was met behind it.
-        """
-        if len(self.items) == self._limit or self._size >= PAGE_BYTES:
-            return False
-        self.items.append((key, value))
-        self._size += text_bytes(key) + text_bytes(value)
-        return True
-
-
-def text_bytes(text: str) -> int:
-    """The length of a text in bytes of UTF-8."""
-    return len(text) if text.isascii() else len(text.encode())

@@ -7,8 +7,6 @@ socket or too many open files are handled as everywhere in Twisted; only what it
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from typing import Any, cast
 
 from twisted.internet import asyncioreactor
@@ -27,27 +25,6 @@ from kvd.daemon.transport import Accepted, LoopTransport
 
 STREAM_TYPES = frozenset(("tcp", "tcp6", "unix", "systemd"))
 """Endpoint types whose connections are plain stream sockets that a :class:`twisted.internet.tcp.Port` accepts."""
-
-
-def install_reactor() -> None:
-    """Install the asyncio reactor, on uvloop's loop where there is one, unless a reactor is installed already."""
-    if "twisted.internet.reactor" in sys.modules:
-        return
-    loop: asyncio.AbstractEventLoop
-    try:
-        import uvloop
-    except ImportError:
-        loop = asyncio.SelectorEventLoop()
-    else:
-        loop = uvloop.new_event_loop()
-    asyncioreactor.install(loop)
-
-
-def transport_name(reactor: object) -> str:
-    """What serves connections under this reactor: ``uvloop``, ``asyncio`` or ``Twisted's EPollReactor``, say."""
-    if isinstance(reactor, asyncioreactor.AsyncioSelectorReactor):
-        return type(reactor._asyncioEventloop).__module__.partition(".")[0]
-    return f"Twisted's {type(reactor).__name__}"
 
 
 def server_endpoint(reactor: object, description: str) -> IStreamServerEndpoint:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
 from twisted.application.service import Service
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+from kvd.daemon.addresses import is_local, shown_address
+from kvd.daemon.options import DEFAULT_PROTOCOL, Listener
 
 log = Logger()
 
@@ -22,18 +22,20 @@ class CannotStart(SystemExit, Exception):
     to remove and a waiting parent to tell, catches it as the Exception that it is.
     """
 
+    __module__ = "kvd"  # the parent is told name and message, cut off after 100 characters
+
 
 class Port(Service):
     """Listens on an endpoint.
 
-    :param name: what the user called the endpoint.
+    :param listener: what the user asked for.
     :param open_to_all: whether other machines may connect.
     """
 
     def __init__(
-        self, name: str, endpoint: IStreamServerEndpoint, factory: IProtocolFactory, open_to_all: bool
+        self, listener: Listener, endpoint: IStreamServerEndpoint, factory: IProtocolFactory, open_to_all: bool
     ) -> None:
-        self._endpoint_name = name
+        self._listener = listener
         self._endpoint = endpoint
         self._factory = factory
         self._open_to_all = open_to_all
@@ -48,11 +50,11 @@ class Port(Service):
         failed: list[Failure] = []
         self._endpoint.listen(self._factory).addCallbacks(self._bound, failed.append)
         if failed:
-            raise CannotStart(f"can't listen on {self._endpoint_name}: {_reason(failed[0])}")
+            raise CannotStart(f"can't listen on {self._listener.name}: {_reason(failed[0])}")
         if self._port is None:
-            raise CannotStart(f"can't listen on {self._endpoint_name}: it does not listen at once")
+            raise CannotStart(f"can't listen on {self._listener.name}: it does not listen at once")
         address = self._port.getHost()
-        if not self._open_to_all and not _is_local(address):
+        if not self._open_to_all and not is_local(address):
             self._port.stopListening()
             raise CannotStart(f"--open is needed for {shown_address(address)}, which other machines can reach")
 
@@ -66,7 +68,8 @@ class Port(Service):
         return None if port is None else port.stopListening()
 
     def __str__(self) -> str:
-        return "nothing" if self._port is None else shown_address(self._port.getHost())
+        address = "nothing" if self._port is None else shown_address(self._port.getHost())
+        return address if self._listener.protocol == DEFAULT_PROTOCOL else f"{address} ({self._listener.protocol})"
 
 
 def _reason(failure: Failure) -> str:
@@ -76,20 +79,3 @@ def _reason(failure: Failure) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return str(error) or type(error).__name__
-
-
-def _is_local(address: IAddress) -> bool:
-    if isinstance(address, UNIXAddress):
-        return True
-    return isinstance(address, IPv4Address | IPv6Address) and ip_address(address.host).is_loopback
-
-
-def shown_address(address: IAddress) -> str:
-    """An address as people write it."""
-    if isinstance(address, UNIXAddress):
-        return f"unix socket {(address.name or b'').decode(errors='replace')}"
-    if isinstance(address, IPv6Address):
-        return f"[{address.host}]:{address.port}"
-    if isinstance(address, IPv4Address):
-        return f"{address.host}:{address.port}"
-    return str(address)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from kvd.core.limits import Budget
+from kvd.accounts import Budget
 
 EVERY: Final = 0.1
 """Seconds between two looks. In that time clients can't send more than some 40 MiB."""

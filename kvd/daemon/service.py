@@ -1,36 +1,54 @@
-"""The store service: the store, the sessions on it, and the counters and limits that they share."""
+"""The store service: starts and stops the store, and looks after the connections that work on it."""
 
 from __future__ import annotations
 
 import os
 import platform
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import twisted
 from twisted.application.service import Service
+from twisted.internet import asyncioreactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 import kvd
 from kvd.core import commands
 from kvd.core.limits import Limits
-from kvd.core.session import Session, Shared
-from kvd.daemon.listen import transport_name
+from kvd.core.output import Outbox
+from kvd.core.session import Server, Session
 from kvd.daemon.resident import EVERY, ResidentWatch, resident_bytes
-from kvd.daemon.stream import KvdProtocol
+from kvd.daemon.steps import Walker
 from kvd.daemon.turns import TurnQueue
-from kvd.interfaces import Store
-
-CONNECTION_BYTES = 10 * 1024
-"""What a connection takes in memory while it does nothing."""
+from kvd.interfaces import Host, Store
+from kvd.reactor import transport_name
 
 STOP_LIMIT = 5.0
 """Seconds that clients have, when the server stops, to read what was sent to them."""
 
 log = Logger()
+
+
+class Stream(Protocol):
+    """A connection, as the service sees it; :mod:`kvd.daemon.stream` has the one there is."""
+
+    session: Session
+
+    def overdue(self, now: float) -> str | None:
+        """Why it is to be disconnected; None if it is not."""
+
+    def stop(self) -> None:
+        """The server stops."""
+
+    def abort(self) -> None:
+        """Close it at once."""
+
+    def lose(self) -> None:
+        """What it holds will never be durable."""
 
 
 class StoreService(Service):
@@ -40,6 +58,8 @@ class StoreService(Service):
     :param clock: the reactor, or a Clock.
     :param limits: what protects it; the defaults if it is not given.
     :param seconds: tells the time; the clock's if it is not given. A reactor's may stand still while it is busy.
+    :param die: ends the process at once, for the reason given, because what was applied can't be made durable.
+    :ivar core: what the sessions share.
     """
 
     def __init__(
@@ -48,17 +68,17 @@ class StoreService(Service):
         clock: IReactorTime,
         limits: Limits | None = None,
         seconds: Callable[[], float] | None = None,
+        die: Callable[[str], None] | None = None,
     ) -> None:
         self.store = store
         self.clock = clock
         self.seconds = seconds or clock.seconds
-        self.turns = TurnQueue(clock, self.seconds)
-        self.shared = Shared(store, self.seconds, limits or Limits())
-        self.shared.fault = self._fault
-        self.shared.info = self.info
-        self.shared.relieve = self._relieve
-        self._connections: dict[int, KvdProtocol] = {}
-        self._accepted = self._refused = self._dropped = 0
+        self.core = Server(store, self.seconds, limits or Limits(), self._fault, self._about)
+        self.outbox = Outbox(store, soon(clock))
+        self.turns = TurnQueue(clock, self.seconds, self.outbox.flush)
+        self.walker = Walker(store, self.turns, clock, self.core.limits.store_wait)
+        self._die = die
+        self._streams: dict[int, Stream] = {}
         self._begun = self.seconds()
         self._all_gone: Deferred[None] | None = None
         self._watch = LoopingCall(self._look_after)
@@ -69,18 +89,24 @@ class StoreService(Service):
     def startService(self) -> None:
         """Open the store, and begin to watch over the time limits."""
         super().startService()
-        self.store.start(self.shared.budget)
-        limits = self.shared.limits
+        started = self.store.start(Host(self.clock, self.core.budget, self.outbox.synced, self._failed))
+        if started is not None:
+            self.walker.take(started, lambda: False).addErrback(self._not_started)
+        limits = self.core.limits
         times = [limits.transaction_idle, limits.transaction_time, limits.line_time, limits.idle_time]
         self._watch.start(min([1.0, *(time / 4 for time in times if time)]), now=False)
         if limits.memory:
-            self._resident = ResidentWatch(self.shared.budget, self.seconds)
+            self._resident = ResidentWatch(self.core.budget, self.seconds)
             self._memory_watch.start(EVERY, now=False)
 
+    def _not_started(self, failure: Failure) -> None:
+        log.failure("the store can't be started", failure)
+        self._failed(failure.getErrorMessage())
+
     async def _stop(self) -> None:
-        for protocol in list(self._connections.values()):
-            protocol.stop()
-        if self._connections:
+        for stream in list(self._streams.values()):
+            stream.stop()
+        if self._streams:
             self._all_gone = Deferred()
             too_long = self.clock.callLater(STOP_LIMIT, self._abort)
             await self._all_gone
@@ -91,7 +117,7 @@ class StoreService(Service):
             self._memory_watch.stop()
         stopped = self.store.stop()
         if stopped is not None:
-            await stopped.deferred
+            await self.walker.take(stopped, lambda: False)
 
     def stopService(self) -> Deferred[None]:
         """Roll back what is open, deliver the replies that are under way, and close the store.
@@ -102,108 +128,74 @@ class StoreService(Service):
         return Deferred.fromCoroutine(self._stop())
 
     def _abort(self) -> None:
-        for protocol in list(self._connections.values()):
-            protocol.transport.abortConnection()
+        for stream in list(self._streams.values()):
+            stream.abort()
 
-    def open_session(self, protocol: KvdProtocol) -> Session:
-        """A session for a new connection."""
-        self._accepted += 1
-        self._connections[self._accepted] = protocol
-        self.shared.budget.used += CONNECTION_BYTES
-        return Session(self._accepted, self.shared)
+    # Connections.
 
-    def close_session(self, protocol: KvdProtocol) -> None:
+    def open_session(self, stream: Stream, address: str) -> Session:
+        """A session for a new connection.
+
+        :param address: where the client is, for people.
+        """
+        session = self.core.open(address, lambda why: self._drop(stream, why))
+        self._streams[session.id] = stream
+        return session
+
+    def close_session(self, session: Session) -> None:
         """A connection is gone."""
-        del self._connections[protocol.session.id]
-        self.shared.budget.used -= CONNECTION_BYTES
-        if self._all_gone is not None and not self._connections:
+        session.gone()
+        del self._streams[session.id]
+        if self._all_gone is not None and not self._streams:
             self._all_gone.callback(None)
-
-    def full(self) -> bool:
-        """Whether one more client would be too many."""
-        limit = self.shared.limits.clients
-        if len(self._connections) < limit or not limit:
-            return False
-        self._refused += 1
-        return True
 
     def _look_after(self) -> None:
         now = self.seconds()
-        for protocol in list(self._connections.values()):
-            protocol.session.expire(now)
-            why = protocol.overdue(now)
+        self.core.expire(now)
+        for stream in list(self._streams.values()):
+            why = stream.overdue(now)
             if why is not None:
-                self._drop(protocol, why)
+                self._drop(stream, why)
 
     def _look_at_memory(self) -> None:
         self._resident.look()
 
-    def _drop(self, protocol: KvdProtocol, why: str) -> None:
-        self._dropped += 1
-        log.info("client {id} is disconnected: {why}", id=protocol.session.id, why=why)
-        protocol.abort()
+    def _drop(self, stream: Stream, why: str) -> None:
+        self.core.dropped += 1
+        log.info("client {id} is disconnected: {why}", id=stream.session.id, why=why)
+        stream.abort()
 
-    def _relieve(self) -> None:
-        """End what holds most memory, among transactions and buffers, until there is no lack of it."""
-        budget = self.shared.budget
-        while budget.strained() and self._connections:
-            protocol = max(self._connections.values(), key=_held)
-            txn = protocol.session.transaction
-            if txn is not None and txn.held > protocol.held:
-                protocol.session.end_transaction(f"its reads and writes took {txn.held} bytes of memory, too much")
-            elif protocol.held:
-                self._drop(protocol, f"its buffers took {protocol.held} bytes of memory, too much")
-            else:
-                return
+    # Faults, and figures.
 
     def _fault(self) -> None:
         log.failure("a request failed")
 
-    def info(self) -> dict[str, dict[str, Any]]:
-        """The sections of INFO."""
-        shared, limits = self.shared, self.shared.limits
+    def _failed(self, why: str) -> None:
+        """What was applied can't be made durable: nobody may be told of it, and there is no way on."""
+        log.critical("the store has failed: {why}", why=why)
+        for stream in list(self._streams.values()):
+            stream.lose()
+        if self._die is not None:
+            self._die(why)
+
+    def _about(self) -> dict[str, Any]:
+        """The section "server" of INFO."""
         return {
-            "server": {
-                "version": kvd.__version__,
-                "python": platform.python_version(),
-                "twisted": twisted.__version__,
-                "reactor": type(self.clock).__name__,
-                "compiled": not commands.__file__.endswith(".py"),
-                "transport": transport_name(self.clock),
-                "pid": os.getpid(),
-                "uptime": round(self.seconds() - self._begun, 3),
-            },
-            "clients": {
-                "connected": len(self._connections),
-                "accepted": self._accepted,
-                "refused": self._refused,
-                "dropped": self._dropped,
-                "limit": limits.clients,
-                "line_time_limit": limits.line_time,
-                "idle_time_limit": limits.idle_time,
-            },
-            "store": {
-                "name": self.store.name,
-                "promise": self.store.promise,
-                **self.store.info(),
-                "memory": shared.budget.used,
-                "memory_limit": limits.memory,
-                "resident": resident_bytes(),
-            },
-            "transactions": {
-                **shared.transactions,
-                "idle_limit": limits.transaction_idle,
-                "time_limit": limits.transaction_time,
-                "keys_limit": limits.transaction_keys,
-                "bytes_limit": limits.transaction_bytes,
-            },
-            "commands": {
-                "calls": {row.name: shared.calls[row.number] for row in commands.ROWS if shared.calls[row.number]},
-                "errors": shared.errors,
-            },
+            "version": kvd.__version__,
+            "python": platform.python_version(),
+            "twisted": twisted.__version__,
+            "reactor": type(self.clock).__name__,
+            "compiled": not commands.__file__.endswith(".py"),
+            "transport": transport_name(self.clock),
+            "pid": os.getpid(),
+            "uptime": round(self.seconds() - self._begun, 3),
+            "resident": resident_bytes(),
         }
 
 
-def _held(protocol: KvdProtocol) -> int:
-    txn = protocol.session.transaction
-    return protocol.held if txn is None else max(protocol.held, txn.held)
+def soon(clock: IReactorTime) -> Callable[[Callable[[], None]], object]:
+    """What has a function called in the event loop's next turn: as quickly as the reactor can."""
+    if isinstance(clock, asyncioreactor.AsyncioSelectorReactor):
+        call_soon: Callable[[Callable[[], None]], object] = clock._asyncioEventloop.call_soon
+        return call_soon
+    return lambda call: clock.callLater(0, call)

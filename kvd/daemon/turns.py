@@ -1,4 +1,4 @@
-"""Whose turn it is: what takes long waits here, so that new requests of others are answered in between."""
+"""A run queue for long work, so that new requests of others are answered in between."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ class TurnQueue:
 
     :param clock: the reactor, or a Clock.
     :param seconds: tells the time.
+    :param before: is called before each slice of turns: it sends the replies that are ready.
     """
 
-    def __init__(self, clock: IReactorTime, seconds: Callable[[], float]) -> None:
+    def __init__(self, clock: IReactorTime, seconds: Callable[[], float], before: Callable[[], None]) -> None:
         self._clock = clock
         self._seconds = seconds
+        self._before = before
         self._turns: deque[Callable[[], object]] = deque()
 
     def add(self, turn: Callable[[], object]) -> None:
-        """Have a turn taken behind all that wait already."""
+        """Have a turn taken after all that wait already."""
         self._turns.append(turn)
         if len(self._turns) == 1:
             self._clock.callLater(0, self._take)
@@ -37,6 +39,7 @@ class TurnQueue:
         return come
 
     def _take(self) -> None:
+        self._before()
         end = self._seconds() + SLICE
         for _ in range(len(self._turns)):  # those that come meanwhile wait for the next slice
             turn = self._turns[0]

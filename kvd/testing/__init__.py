@@ -31,11 +31,10 @@ from zope.interface import implementer
 
 from kvd import wire
 from kvd.client import Client, connect
-from kvd.core.limits import Budget
 from kvd.daemon.service import StoreService
-from kvd.daemon.stream import KvdFactory
 from kvd.errors import Conflict, KvdError
-from kvd.interfaces import Count, Later, Page, Reads, Scan, Snapshot, Store
+from kvd.interfaces import Changed, Count, Host, Later, Page, Reads, Scan, Snapshot, Store, Writes, later
+from kvd.protocols.line import factory
 from kvd.stores.memory.store import MemoryStore
 
 T = TypeVar("T")
@@ -63,7 +62,7 @@ class MemoryServer:
         self._lose: str | None = None
         self._ends: list[_End] = []  # the clients' ends of the open connections
         self._service = StoreService(_FaultyStore(self, store or MemoryStore()), self.clock)
-        self._factory: IProtocolFactory = KvdFactory(self._service)
+        self._factory: IProtocolFactory = factory(self._service)
         self._service.startService()
 
     def connect(self, **options: Any) -> Client:
@@ -299,8 +298,8 @@ class _FaultyStore(Store):
         self._server = server
         self._store = store
 
-    def start(self, budget: Budget) -> None:
-        self._store.start(budget)
+    def start(self, host: Host) -> None:
+        self._store.start(host)
 
     def stop(self) -> None:
         self._store.stop()
@@ -308,8 +307,8 @@ class _FaultyStore(Store):
     def info(self) -> dict[str, Any]:
         return self._store.info()
 
-    def growth(self, writes: dict[str, str | None]) -> int:
-        return self._store.growth(writes)
+    def admit(self, writes: Writes) -> None:
+        self._store.admit(writes)
 
     def snapshot(self, ended: Callable[[str], None]) -> Snapshot | Later[Snapshot]:
         return self.answer(lambda: _FaultySnapshot(self, self._store.snapshot(ended), self._server._take_conflict))
@@ -324,7 +323,7 @@ class _FaultyStore(Store):
     def answer(self, work: Callable[[], T]) -> T | Later[T]:
         """Do the work, now or later."""
         delay = self._server.store_delay
-        return Later(deferLater(self._server.clock, delay, work)) if delay else work()
+        return later(deferLater(self._server.clock, delay, work)) if delay else work()
 
 
 class _FaultySnapshot(Snapshot):
@@ -347,13 +346,13 @@ class _FaultySnapshot(Snapshot):
     def count(self, count: Count) -> int | Later[int]:
         return self._store.answer(lambda: self._snapshot.count(count))
 
-    def conflicts(self, reads: Reads, limit: int) -> list[tuple[str, int | None]] | Later[list[tuple[str, int | None]]]:
+    def conflicts(self, reads: Reads, limit: int) -> Changed | Later[Changed]:
         return self._store.answer(lambda: self._snapshot.conflicts(reads, limit))
 
-    def commit(self, reads: Reads, writes: dict[str, str | None], by: int) -> Later[None] | None:
+    def commit(self, reads: Reads, writes: Writes, by: int) -> Later[None] | None:
         return self._store.answer(lambda: self._commit(reads, writes, by))
 
-    def _commit(self, reads: Reads, writes: dict[str, str | None], by: int) -> None:
+    def _commit(self, reads: Reads, writes: Writes, by: int) -> None:
         if self._conflicts_now():
             self.close()
             raise Conflict("a conflict, as the test wanted; nothing was stored, START again")

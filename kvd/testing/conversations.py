@@ -19,9 +19,11 @@ from typing import Any
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransportWithDisconnection
 
+from kvd.core.limits import Limits
 from kvd.daemon.service import StoreService
-from kvd.daemon.stream import KvdFactory, KvdProtocol
+from kvd.daemon.stream import StreamProtocol
 from kvd.interfaces import Store
+from kvd.protocols.line import factory
 from kvd.stores.memory.store import MemoryStore
 
 
@@ -32,7 +34,7 @@ class Connection:
         self._server = server
         self.transport = StringTransportWithDisconnection()
         protocol = server.factory.buildProtocol(None)
-        assert isinstance(protocol, KvdProtocol)
+        assert isinstance(protocol, StreamProtocol)
         self.protocol = protocol
         self.transport.protocol = self.protocol
         self.protocol.makeConnection(self.transport)
@@ -43,7 +45,8 @@ class Connection:
         self._server.settle()
 
     def received(self) -> bytes:
-        """Take what the server has sent."""
+        """Take what the server has sent, by the end of this turn of the event loop."""
+        self._server.service.outbox.flush()
         data: bytes = self.transport.value()
         self.transport.clear()
         return data
@@ -68,11 +71,11 @@ class Connection:
 class Server:
     """A service on a store, with any number of clients, by number."""
 
-    def __init__(self, store: Store | None = None, clock: Clock | None = None) -> None:
+    def __init__(self, store: Store | None = None, clock: Clock | None = None, limits: Limits | None = None) -> None:
         self.clock = clock or Clock()
-        self.service = StoreService(store or MemoryStore(), self.clock)
+        self.service = StoreService(store or MemoryStore(), self.clock, limits)
         self.service.startService()
-        self.factory = KvdFactory(self.service)
+        self.factory = factory(self.service)
         self._clients: dict[int, Connection] = {}
 
     def client(self, number: int = 1) -> Connection:
@@ -105,7 +108,7 @@ class Server:
             assert short(reply) == expected.strip(), f"{line}\n  got {reply}"
 
 
-def is_busy(protocol: KvdProtocol) -> bool:
+def is_busy(protocol: StreamProtocol) -> bool:
     """Whether a request is under way, or waits for the next turn."""
     return protocol._waiting is not None or protocol._between
 

@@ -16,9 +16,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from kvd.core.limits import Budget
 from kvd.errors import Conflict, KvdError, OutcomeUnknown, Unavailable
-from kvd.interfaces import Count, Later, Page, Reads, Scan, Snapshot, Store
+from kvd.interfaces import Changed, Count, Host, Later, Page, Reads, Scan, Snapshot, Store, Writes, later
 from kvd.stores.memory.store import MemorySnapshot, MemoryStore
 
 
@@ -44,9 +43,9 @@ class SlowStore(Store):
         self.silent = False
         self.asked = 0
 
-    def start(self, budget: Budget) -> None:
-        """Count what is held."""
-        self.memory.start(budget)
+    def start(self, host: Host) -> None:
+        """Hold what is kept."""
+        self.memory.start(host)
 
     def stop(self) -> None:
         """There is nothing to close."""
@@ -72,7 +71,7 @@ class SlowStore(Store):
                 give_up()
 
         answer: Deferred[Any] = Deferred(cancel)
-        return Later(answer)
+        return later(answer)
 
     def _answer(self, answer: Deferred[Any], act: Callable[[], Any], give_up: Callable[[], None] | None) -> None:
         try:
@@ -88,9 +87,9 @@ class SlowStore(Store):
         else:
             answer.callback(done)
 
-    def growth(self, writes: dict[str, str | None]) -> int:
-        """That of the memory store behind it."""
-        return self.memory.growth(writes)
+    def admit(self, writes: Writes) -> None:
+        """As the memory store behind it does."""
+        self.memory.admit(writes)
 
     def snapshot(self, ended: Callable[[str], None]) -> Later[SlowSnapshot]:
         """A snapshot of the time at which the answer comes."""
@@ -138,10 +137,10 @@ class SlowSnapshot(Snapshot):
     def count(self, count: Count) -> Later[int]:
         return self._store.later(lambda: self._there().count(count))
 
-    def conflicts(self, reads: Reads, limit: int) -> Later[list[tuple[str, int | None]]]:
+    def conflicts(self, reads: Reads, limit: int) -> Later[Changed]:
         return self._store.later(lambda: self._there().conflicts(list(reads), limit))
 
-    def commit(self, reads: Reads, writes: dict[str, str | None], by: int) -> Later[None]:
+    def commit(self, reads: Reads, writes: Writes, by: int) -> Later[None]:
         def act() -> None:
             if self._plain and self._store.random.random() < 0.2:
                 self._give_up()
@@ -180,11 +179,11 @@ class FlakyStore(SlowStore):
             return super().later(act, give_up)
         kind = self.random.choice(["unavailable", "broken", "silent", "lost", "late"])
         if kind == "silent":  # until the server waits no longer
-            return Later(Deferred(lambda _: give_up() if give_up is not None else None))
+            return later(Deferred(lambda _: give_up() if give_up is not None else None))
         if kind == "lost" and give_up is not None:
             return super().later(lambda: self._lose_answer(act))
         if kind == "late" and give_up is not None:  # done only when the server has given up waiting
-            return Later(Deferred(lambda _: self._do_late(act)))
+            return later(Deferred(lambda _: self._do_late(act)))
         error = StoreBroke() if kind == "broken" else Unavailable("the store can't be reached; nothing was stored")
         return super().later(lambda: self._fail(error, give_up))
 

@@ -13,7 +13,8 @@ from twisted.internet.interfaces import ITransport
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineReceiver
 
-from kvd.daemon.listen import install_reactor, server_endpoint
+from kvd.daemon.listen import server_endpoint
+from kvd.reactor import install_reactor
 
 OK = b'{"status": "Ok"}\n'
 

@@ -19,8 +19,8 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import to_plain_text
 from twisted.internet.endpoints import connectProtocol
 
+from kvd.cli.conversation import Conversation, name_and_options, pretty
 from kvd.cli.prompt import Commands, History
-from kvd.cli.shell import Conversation, name_and_options, pretty
 from kvd.client.link import Link
 from kvd.testing import MemoryServer
 from tests.support.daemon import LIMIT, Daemon

@@ -57,7 +57,7 @@ def test_both_clients_have_the_same_commands_with_the_same_arguments() -> None:
 
 def test_an_error_is_raised_as_the_class_of_its_code(server: MemoryServer, client: Client) -> None:
     server.run(client.put("word", "abc"))
-    with pytest.raises(NotANumber, match="'word' is no integer"):
+    with pytest.raises(NotANumber, match="'word' is not a 64-bit integer"):
         server.run(client.incr("word"))
     with pytest.raises(errors.UnknownCommand, match="did you mean GET"):
         server.run(client.call("GETT", "a"))

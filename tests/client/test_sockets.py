@@ -16,11 +16,11 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 
 from kvd.client import connect
 from kvd.daemon.service import StoreService
-from kvd.daemon.stream import KvdFactory
 from kvd.errors import (
     OutcomeUnknown,
     Unavailable,
 )
+from kvd.protocols.line import factory as line_factory
 from kvd.stores.memory.store import MemoryStore
 from tests.support.client import add_one, transfer
 from tests.support.daemon import Daemon
@@ -54,7 +54,7 @@ async def _run(running: Awaitable[None]) -> None:
 async def test_the_same_transfers_get_through_over_tcp() -> None:
     service = StoreService(MemoryStore(), reactor)
     service.startService()
-    port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(KvdFactory(service))
+    port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(line_factory(service))
     client = await connect(reactor, f"tcp:127.0.0.1:{port.getHost().port}")
     try:
         await gatherResults([client.transact(transfer, "alice", "bob", 1) for _ in range(40)])

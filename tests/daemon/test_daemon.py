@@ -263,21 +263,24 @@ def test_with_listen_and_port_there_are_both(launch: Start) -> None:
 # What it refuses.
 
 REFUSED_OPTIONS = [
-    (["--port", "http"], "a port is a number between 0 and 65535, and 'http' is none"),
-    (["--port", "65536"], "a port is a number between 0 and 65535, and '65536' is none"),
+    (["--port", "http"], "a port is a number between 0 and 65535, not 'http'"),
+    (["--port", "65536"], "a port is a number between 0 and 65535, not '65536'"),
     (["--store", "nope"], "there is no store 'nope'; there are: memory"),
     (["--store", "memory:x"], "the memory store takes no argument"),
     (["--bogus"], "option --bogus not recognized"),
-    (["--listen", "gar:bage"], "'gar:bage' is no endpoint"),
-    (["--listen", "tcp:http"], "'tcp:http' is no endpoint"),
-    (["--listen", "systemd:domain=INET:index=0"], "to listen on: systemd has passed no such socket"),
-    (["--listen", "systemd:domain=INET:name=kvd"], "to listen on: systemd has passed no such socket"),
+    (["--listen", "gar:bage"], "can't listen on 'gar:bage'"),
+    (["--listen", "tcp:http"], "can't listen on 'tcp:http'"),
+    (["--listen", "systemd:domain=INET:index=0"], ": systemd has passed no such socket"),
+    (["--listen", "systemd:domain=INET:name=kvd"], ": systemd has passed no such socket"),
+    (["--listen", "nope=tcp:0"], "there is no protocol 'nope'; there are: line"),
     (["extra"], "Wrong number of arguments"),
 ]
 REFUSED_ADDRESSES = [
     (["--port", "0", "--interface", "0.0.0.0"], "--open is needed for 0.0.0.0:"),
     (["--port", "0", "--interface", "::"], "--open is needed for [::]:"),
-    (["--listen", "tcp:0"], "--open is needed for 0.0.0.0:"),
+    (["--listen", "tcp:0:interface=0.0.0.0"], "--open is needed for 0.0.0.0:"),
+    (["--listen", "tcp:0:0.0.0.0"], "--open is needed for 0.0.0.0:"),
+    (["--listen", "line=tcp:port=0:interface="], "--open is needed for 0.0.0.0:"),
     (["--listen", r"tcp:0:interface=\:\:"], "--open is needed for [::]:"),
     (["--listen", "unix:kvd.sock", "--listen", "tcp6:0"], "--open is needed for [::]:"),
     (["--listen", "unix:no/such/directory"], "can't listen on unix:no/such/directory: no such file or directory"),
@@ -317,7 +320,7 @@ def test_an_address_that_it_cannot_have_is_told_to_who_sent_it_into_the_backgrou
     status, said = daemon.refused()
     assert status == 1
     # The words around it are twistd's, and so is the second line, which points to the log.
-    assert f"An error has occurred: b'kvd.daemon.ports.CannotStart: {why}" in said.replace('"', "'").replace("\\'", "'")
+    assert f"An error has occurred: b'kvd.CannotStart: {why}" in said.replace('"', "'").replace("\\'", "'")
     assert said.endswith("\nPlease look at log file for more information.\n")
     assert said.count("\n") == 2
     assert why in daemon.log()
@@ -427,9 +430,10 @@ def test_the_help_names_every_option_and_the_stores() -> None:
     help = said_by("kvd", "--help")
     for option in ("--port=", "--interface=", "--listen=", "--store=", "--open", "--help", "--version"):
         assert f" {option} " in help
-    assert "[default: 8765]" in help
+    assert "[default: 8765," in help
     assert "[default: 127.0.0.1]" in help
     assert "\n  memory    keeps everything in memory, and forgets it on exit\n" in help
+    assert "\n  line      kvd's own lines, for people and programs\n" in help
     assert not [line for line in help.split("\n") if len(line) > 80 or "  " in line.strip().partition("  ")[2].strip()]
 
 

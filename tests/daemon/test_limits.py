@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 import kvd.daemon.resident
+from kvd.accounts import MIB, SPARE
 from kvd.core.connection import TURN_REQUESTS
-from kvd.core.limits import MIB, SPARE, Limits, half_of_memory
-from kvd.daemon.service import CONNECTION_BYTES
-from kvd.daemon.stream import KvdFactory, Refusal
+from kvd.core.limits import Limits, half_of_memory
+from kvd.core.session import SESSION_BYTES
+from kvd.daemon.stream import Refusal
+from kvd.protocols.line import factory as line_factory
 from kvd.stores.memory.store import PIECE, MemoryStore, pair_bytes
 from kvd.testing.conversations import Server
 from kvd.testing.stores import SlowStore
 
 
-def server_with(**limits: float) -> Server:
-    server = Server()
-    for name, value in limits.items():
-        assert hasattr(server.service.shared.limits, name)
-        setattr(server.service.shared.limits, name, value)
-    if "memory" in limits:
-        server.service.shared.budget.limit = int(limits["memory"])
-        server.service.shared.budget.set_crowded(False)
-    return server
+def server_with(**limits: Any) -> Server:
+    return Server(limits=Limits(**limits))
 
 
 # Clients
@@ -48,7 +44,7 @@ def test_one_client_too_many_is_told_so_and_the_others_are_served() -> None:
     assert transport.disconnecting
     assert server.client(1).ask("INFO clients")["result"]["refused"] == 1
     server.client(2).transport.loseConnection()
-    assert not isinstance(KvdFactory(server.service).buildProtocol(None), Refusal)
+    assert not isinstance(line_factory(server.service).buildProtocol(None), Refusal)
 
 
 def test_a_client_that_says_nothing_at_first_is_disconnected() -> None:
@@ -58,7 +54,7 @@ def test_a_client_that_says_nothing_at_first_is_disconnected() -> None:
     assert not client.closed
     server.clock.pump([1, 1])
     assert client.closed
-    assert server.service.info()["clients"]["dropped"] == 1
+    assert server.service.core.info()["clients"]["dropped"] == 1
 
 
 def test_a_line_that_comes_byte_by_byte_is_cut_off_in_time() -> None:
@@ -100,8 +96,8 @@ def test_with_an_idle_time_a_silent_client_is_disconnected_and_rolled_back() -> 
 def test_a_client_is_not_blamed_for_the_time_that_the_store_takes() -> None:
     slow = SlowStore(Clock())
     server = Server(slow, slow.clock)
-    server.service.shared.limits.idle_time = 5
-    server.service.shared.limits.line_time = 5
+    server.service.core.limits.idle_time = 5
+    server.service.core.limits.line_time = 5
     slow.silent = True
     client = server.client()
     client.protocol.dataReceived(b"GET a\nGET ")
@@ -233,7 +229,7 @@ def test_nothing_grows_while_the_process_takes_more_than_the_limit(monkeypatch: 
     trims: list[float] = []
     monkeypatch.setattr(kvd.daemon.resident, "give_back", lambda: trims.append(1))
     server = server_with()
-    limit = server.service.shared.budget.limit
+    limit = server.service.core.budget.limit
     server.play("""
         1 PUT a 12345 -> ok
         2 START       -> ok
@@ -277,7 +273,7 @@ def test_a_snapshot_that_pins_too_much_is_ended_and_told_why() -> None:
     for number in range(20):
         server.client(2).ask("PUT key " + "x" * MIB)
         server.client(3 + number).ask("START")
-    info = server.service.info()
+    info = server.service.core.info()
     assert info["transactions"]["expired"] > 0
     assert info["transactions"]["open"] == 21  # the shells too
     assert info["store"]["old_values_bytes"] <= 8 * MIB
@@ -293,13 +289,13 @@ def test_overwriting_at_the_limit_ends_snapshots_before_it_exceeds_the_limit() -
     server.play("1 START -> ok")
     for number in range(100):
         assert server.client(2).ask(f"PUT key{number} " + "z" * 10_000)["status"] == "Ok"
-    assert server.service.shared.budget.used <= 2 * MIB
+    assert server.service.core.budget.used <= 2 * MIB
     server.play("1 GET key1 -> TXN_EXPIRED")
 
 
 def test_what_is_held_is_given_back() -> None:
     server = server_with()
-    budget = server.service.shared.budget
+    budget = server.service.core.budget
     server.play("""
         1 PUT a 1       -> ok
         1 START         -> ok
@@ -309,7 +305,7 @@ def test_what_is_held_is_given_back() -> None:
         1 PUT c 4       -> ok
         2 PUT a 2       -> ok
     """)
-    assert budget.used > 2 * CONNECTION_BYTES + pair_bytes("a", "2")
+    assert budget.used > 2 * SESSION_BYTES + pair_bytes("a", "2")
     server.client(1).send(b"half a line")
     for number in (1, 2):
         server.client(number).transport.loseConnection()
@@ -321,7 +317,7 @@ def test_half_lines_count_and_the_largest_is_given_up_first() -> None:
     server.client(1).send(b"PUT polite ")
     for number in range(2, 7):
         server.client(number).send(b"x" * (5 * MIB))
-    assert server.service.shared.budget.buffers <= 5 * MIB + SPARE
+    assert server.service.core.budget.buffers.used <= 5 * MIB + SPARE
     assert sum(server.client(number).closed for number in range(2, 7)) >= 2
     assert server.client(1).exchange(b"1\n") == b'{"status": "Ok"}\n'
 
@@ -334,7 +330,7 @@ def test_replies_that_are_not_read_count_and_their_client_is_given_up(monkeypatc
         protocol = client.protocol  # whose transport now says at each write that its buffer is full
         monkeypatch.setattr(client.transport, "write", lambda _, protocol=protocol: protocol.pauseProducing())
         client.protocol.dataReceived(b"GET big\n")
-    assert server.service.shared.budget.used <= 16 * MIB + SPARE
+    assert server.service.core.budget.used <= 16 * MIB + SPARE
     assert any(server.client(number).closed for number in range(2, 40))
     server.play('1 PING -> "PONG"')
 
@@ -344,12 +340,12 @@ def test_who_is_given_up_holds_nothing_even_if_its_transport_takes_its_time(monk
     for number in range(1, 6):
         monkeypatch.setattr(server.client(number).transport, "abortConnection", lambda: None)
         server.client(number).send(b"x" * (5 * MIB))
-    budget = server.service.shared.budget
-    assert budget.buffers <= 5 * MIB + SPARE
-    assert server.service.info()["clients"]["dropped"] == 3
+    budget = server.service.core.budget
+    assert budget.buffers.used <= 5 * MIB + SPARE
+    assert server.service.core.info()["clients"]["dropped"] == 3
     for number in range(1, 6):
         server.client(number).transport.loseConnection()
-    assert (budget.used, budget.buffers) == (0, 0)
+    assert (budget.used, budget.buffers.used) == (0, 0)
 
 
 @pytest.mark.parametrize(("text", "bytes_each"), [("x", 1), ("😀", 4)])
@@ -359,21 +355,21 @@ def test_lines_that_wait_for_their_client_to_read_count_with_their_text(text: st
     client.ask("PUT big " + "x" * 70_000)
     client.protocol.dataReceived(f"GET big\nPUT a {text}{'x' * 30_000}\nPUT b {'x' * 30_000}\n".encode())  # one turn
     client.protocol.pauseProducing()
-    assert client.protocol.held >= 60_000 * bytes_each
-    assert server.service.shared.budget.buffers == client.protocol.held
+    assert client.protocol.session.buffers.held >= 60_000 * bytes_each
+    assert server.service.core.budget.buffers.used == client.protocol.session.buffers.held
     client.protocol.resumeProducing()
     server.settle()
-    assert client.protocol.held == 0
-    assert server.service.shared.budget.buffers == 0
+    assert client.protocol.session.buffers.held == 0
+    assert server.service.core.budget.buffers.used == 0
 
 
 def test_waiting_lines_count() -> None:
     server = server_with()
     client = server.client()
     client.protocol.dataReceived(b"GET a\n" * 10_000)
-    assert client.protocol.held >= 10_000 * len("GET a\n")
+    assert client.protocol.session.buffers.held >= 10_000 * len("GET a\n")
     server.settle()
-    assert client.protocol.held == 0
+    assert client.protocol.session.buffers.held == 0
 
 
 def test_the_default_limit_is_half_of_what_there_is() -> None:
@@ -447,7 +443,7 @@ def test_of_two_that_pipeline_without_end_neither_starves() -> None:
 def test_a_connection_whose_turn_took_long_waits_behind_others() -> None:
     server = server_with()
     greedy = server.client(1)
-    server.service.shared.info = lambda: _take_time(server.clock)
+    server.service.core.about = lambda: _take_time(server.clock)
     greedy.protocol.dataReceived(b"INFO\n")
     assert greedy.received() != b""
     greedy.protocol.dataReceived(b"PING\n")
@@ -487,7 +483,7 @@ def test_large_batches_wait_for_a_turn_while_turns_are_slow() -> None:
     assert server.client(1).received() == b""
     server.settle()
     assert server.client(1).received().count(b"\n") == 80
-    server.service.shared.info = lambda: _take_time(server.clock)
+    server.service.core.about = lambda: _take_time(server.clock)
     server.client(2).ask("INFO")
     server.client(1).protocol.dataReceived(batch * 60)
     assert server.client(1).received() == b""
@@ -503,7 +499,7 @@ def test_large_batches_wait_for_a_turn_while_turns_are_slow() -> None:
 def test_who_took_long_is_not_behind_others_for_ever() -> None:
     server = server_with()
     client = server.client(1)
-    server.service.shared.info = lambda: _take_time(server.clock)
+    server.service.core.about = lambda: _take_time(server.clock)
     client.protocol.dataReceived(b"INFO\n")
     server.clock.advance(3)
     client.received()
@@ -513,7 +509,7 @@ def test_who_took_long_is_not_behind_others_for_ever() -> None:
 
 def test_a_turn_ends_after_two_milliseconds() -> None:
     server = server_with()
-    server.service.shared.info = lambda: _take_time(server.clock)
+    server.service.core.about = lambda: _take_time(server.clock)
     server.client(1).protocol.dataReceived(b"INFO\n" * 9)
     assert server.client(1).received().count(b"\n") == 4
     server.settle()

@@ -18,8 +18,9 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 
-from kvd.daemon.listen import LoopEndpoint, server_endpoint, transport_name
+from kvd.daemon.listen import LoopEndpoint, server_endpoint
 from kvd.daemon.transport import LoopTransport
+from kvd.reactor import transport_name
 from tests.support.daemon import LIMIT, Client, Daemon, wait_for
 from tests.support.transports import Server, World, in_world
 
@@ -224,7 +225,8 @@ def printed(code: str) -> str:
 
 
 INSTALL = """
-from kvd.daemon.listen import install_reactor, server_endpoint, transport_name
+from kvd.daemon.listen import server_endpoint
+from kvd.reactor import install_reactor, transport_name
 install_reactor()
 install_reactor()
 from twisted.internet import reactor

@@ -167,8 +167,8 @@ def test_a_fault_of_the_server_is_logged_and_the_connection_lives_on(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faults: list[int] = []
-    server.service.shared.fault = lambda: faults.append(1)
-    monkeypatch.setattr(server.service.shared, "info", lambda: 1 / 0)
+    server.service.core.fault = lambda: faults.append(1)
+    monkeypatch.setattr(server.service.core, "about", lambda: 1 / 0)
     server.play("""
         1 INFO  -> INTERNAL
         1 PING  -> "PONG"

@@ -7,6 +7,7 @@ import json
 import pytest
 from twisted.internet.task import Clock
 
+from kvd.core.limits import Limits
 from kvd.errors import Unavailable
 from kvd.testing.conversations import Server
 from kvd.testing.stores import SlowStore
@@ -70,7 +71,7 @@ def test_a_store_that_fails_is_unavailable_and_the_connection_lives_on(slow: Slo
 def test_a_fault_of_the_store_is_internal_and_the_connection_lives_on(slow: SlowStore) -> None:
     server = Server(slow, slow.clock)
     faults: list[int] = []
-    server.service.shared.fault = lambda: faults.append(1)
+    server.service.core.fault = lambda: faults.append(1)
     slow.lost_answers = [ZeroDivisionError()]
     reply = server.client().ask("PUT a 1")
     assert reply["code"] == "INTERNAL"
@@ -131,8 +132,7 @@ def test_an_accepted_commit_happens_even_if_its_client_leaves(slow: SlowStore) -
 
 
 def test_a_transaction_does_not_expire_while_its_request_is_under_way(slow: SlowStore) -> None:
-    server = Server(slow, slow.clock)
-    server.service.shared.limits.store_wait = 300
+    server = Server(slow, slow.clock, Limits(store_wait=300))
     server.play("1 START -> ok")
     slow.silent = True
     server.client(1).protocol.dataReceived(b"GET a\n")

@@ -76,7 +76,7 @@ def test_a_line_over_the_limit_that_comes_in_pieces_is_not_kept(client: Connecti
     client.send(b"PUT k ")
     for _ in range(130):
         client.send(b"x" * 64 * 1024)
-        assert client.protocol.held <= wire.MAX_LINE + 1
+        assert client.protocol.session.buffers.held <= wire.MAX_LINE + 1
     assert client.received() == b""
     replies = client.exchange(b"xx\r\nPING\n").splitlines(keepends=True)
     assert (code(replies[0]), replies[1]) == ("TOO_LARGE", result("PONG"))
@@ -113,7 +113,7 @@ def test_http_is_refused_and_the_connection_closed(client: Connection, line: byt
 def test_http_is_no_start_whatever_it_begins_with(server: Server, client: Connection) -> None:
     assert code(client.exchange(b"START HTTP/1.1\n")) == "BAD_REQUEST"
     assert client.closed
-    assert server.service.info()["transactions"]["rolled_back"] == 0
+    assert server.service.core.info()["transactions"]["rolled_back"] == 0
 
 
 def test_http_inside_a_value_is_no_http(client: Connection) -> None:

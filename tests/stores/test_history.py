@@ -9,12 +9,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kvd.core.limits import Budget
 from kvd.core.transaction import Transaction
 from kvd.errors import Conflict
-from kvd.interfaces import Count, Page, Pieces, Range, Scan
+from kvd.interfaces import Count, Later, Page, Range, Scan
 from kvd.stores.memory.history import RECORD_BYTES
 from kvd.stores.memory.store import PIECE, MemorySnapshot, MemoryStore, pair_bytes
+from tests.support.hosts import host
 
 EVERYTHING = Range("", None)
 ACTIONS = st.lists(
@@ -49,7 +49,7 @@ def values_seen(
 @example([("write", {"a": "1"}), ("write", {"b": "1"}), ("open",), ("open",), ("write", {"a": "2"}), ("close", 1)])
 def test_snapshots_see_their_past_and_nothing_is_held_that_no_one_sees(actions: list[tuple[str, Any]]) -> None:
     store = MemoryStore()
-    store.start(Budget(0))
+    store.start(host())
     current: dict[str, str] = {}
     states: list[dict[str, str]] = [{}]  # the state after each commit
     log: list[set[str]] = [set()]  # the keys that each commit changed
@@ -77,8 +77,8 @@ def test_snapshots_see_their_past_and_nothing_is_held_that_no_one_sees(actions: 
             assert {key for key, _ in snapshot.conflicts(list("abc"), 10)} == changed
         held = values_seen(opened, states, log)
         assert store.history.size == len(held)
-        assert store.history.bytes == sum(RECORD_BYTES + getsizeof(value) for value in held)
-        assert store.budget.used == store.history.bytes + sum(pair_bytes(*pair) for pair in current.items())
+        assert store.history.account.held == sum(RECORD_BYTES + getsizeof(value) for value in held)
+        assert store.budget.used == store.history.account.held + sum(pair_bytes(*pair) for pair in current.items())
     for snapshot, _ in opened:
         snapshot.close()
     assert (store.history.size, len(store.dead), store.history.newest) == (0, 0, None)
@@ -187,7 +187,7 @@ def test_a_count_of_the_past_comes_in_pieces_where_much_was_changed_since() -> N
     for key in KEYS[: PIECE + 1]:
         store.apply({key: None}, 2)
     pieces = snapshot.count(Count(EVERYTHING))
-    assert isinstance(pieces, Pieces)
+    assert isinstance(pieces, Later)
     with pytest.raises(StopIteration) as done:
         while True:
             CountingKey.looked_at = 0
@@ -202,13 +202,13 @@ def test_up_to_500_keys_are_answered_at_once() -> None:
         page = store.latest().scan(Scan(EVERYTHING, limit))
         assert isinstance(page, Page)
         assert len(page.items) == limit
-    assert isinstance(store.latest().scan(Scan(EVERYTHING, 501)), Pieces)
+    assert isinstance(store.latest().scan(Scan(EVERYTHING, 501)), Later)
     snapshot = store.snapshot()
     for key in KEYS[:500]:
         store.apply({key: "y"}, 2)
     assert snapshot.count(Count(EVERYTHING)) == 2000
     store.apply({KEYS[500]: "y"}, 2)
-    assert isinstance(snapshot.count(Count(EVERYTHING)), Pieces)
+    assert isinstance(snapshot.count(Count(EVERYTHING)), Later)
 
 
 def test_a_page_looks_no_further_than_its_end() -> None:

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvd.accounts import MIB
 from kvd.core.arguments import MAX_VALUE
-from kvd.core.limits import MIB, Budget
 from kvd.errors import BadArguments, OutOfMemory, Unavailable
-from kvd.interfaces import Pieces, Range, Scan
+from kvd.interfaces import Later, Range, Scan
 from kvd.stores.memory.store import MemoryStore, memory
+from tests.support.hosts import host
 
 KEYS = st.sampled_from(["a", "b", "clé"])
 VALUES = st.one_of(st.none(), st.text("xé€😀", max_size=200))
@@ -24,7 +25,7 @@ def price(pairs: dict[str, str]) -> int:
 
 def store_with_room(room: int) -> MemoryStore:
     store = MemoryStore()
-    store.start(Budget(0))
+    store.start(host())
     store.budget.room = room
     return store
 
@@ -35,7 +36,7 @@ def test_what_grows_is_stored_if_and_only_if_there_is_room(commits: list[dict[st
     current: dict[str, str] = {}
     for writes in commits:
         after = {key: value for key, value in {**current, **writes}.items() if value is not None}
-        assert store.growth(writes) == price(after) - price(current)
+        assert store._growth(writes) == price(after) - price(current)
         if price(after) > max(room, price(current)):
             with pytest.raises(OutOfMemory):
                 store.apply(writes, 1)
@@ -68,20 +69,20 @@ def test_snapshots_are_given_up_when_old_values_take_over_a_quarter_or_all_that_
     limit: int, keys: int, most: int
 ) -> None:
     store = MemoryStore()
-    store.start(Budget(limit))
+    store.start(host(limit))
     store.apply({f"key{number:05}": "x" for number in range(keys)}, 1)
     told: list[str] = []
     owned, other = store.snapshot(told.append), store.snapshot()
     pieces = other.scan(Scan(Range("", None), 2000))
-    assert isinstance(pieces, Pieces)
+    assert isinstance(pieces, Later)
     number = 0
     while store.history.newest is not None:
-        assert store.history.bytes == number * (250 + 50) <= most
+        assert store.history.account.held == number * (250 + 50) <= most
         store.apply({f"key{number:05}": "y"}, 1)
         number += 1
     assert number == most // 300 + 1
     assert told == [f"the old values that it and others could see took {number * 300} bytes of memory, too much"]
-    assert store.history.bytes == 0
+    assert store.history.account.held == 0
     assert store.budget.used == price(dict.fromkeys(store.order, "x"))
     with pytest.raises(Unavailable, match="given up for want of memory"):
         list(pieces.steps)

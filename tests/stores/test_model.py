@@ -225,7 +225,7 @@ class Model(RuleBasedStateMachine):
             self.server.client(client).transport.loseConnection()
         # Every byte that the budget still holds belongs to a pair.
         pairs = sum(pair_bytes(key, value) for key, value in self.data.items())
-        assert self.server.service.shared.budget.used == pairs
+        assert self.server.service.core.budget.used == pairs
 
 
 class SlowModel(Model):

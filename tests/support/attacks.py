@@ -1,7 +1,7 @@
 """Attacks on a daemon on this machine: what hostile, broken or merely careless clients do.
 
-``python -m tests.support.attacks NAME PORT SECONDS`` carries one out, bounded in time, and prints what came of it. Each is
-a number of connections, and for each of them the blocks of bytes that it sends. A connection whose blocks have
+``python -m tests.support.attacks NAME PORT SECONDS`` carries one out, bounded in time, and prints what came of it.
+Each is a number of connections, and for each of them the blocks of bytes that it sends. A connection whose blocks have
 ended is cut off with a reset; for it, and for one that the server closes, a new one comes.
 """
 

@@ -15,9 +15,9 @@ from twisted.internet.task import react
 from twisted.python.failure import Failure
 
 from kvd.daemon.service import StoreService
-from kvd.daemon.stream import KvdFactory
+from kvd.protocols.line import factory as line_factory
 from kvd.stores.memory.store import MemoryStore
-from tests.support.lying_stores import STORES, SwappingFactory
+from tests.support.lying_stores import STORES, swapping_factory
 
 RIGHT = "right"
 """The name of the server that does not lie."""
@@ -39,7 +39,7 @@ def serve(reactor: Any, name: str) -> Deferred[None]:
     """Serve until standard input ends."""
     service = StoreService(STORES.get(name, MemoryStore)(), reactor)
     service.startService()
-    factory = SwappingFactory(service) if name == SWAPPED else KvdFactory(service)
+    factory = swapping_factory(service) if name == SWAPPED else line_factory(service)
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
     print(port.getHost().port, flush=True)
     gone: Deferred[None] = Deferred()

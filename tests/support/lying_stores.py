@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IAddress
-
-from kvd.daemon.stream import KvdFactory, KvdProtocol
+from kvd.core.lines import LineCodec
+from kvd.daemon.service import StoreService
+from kvd.daemon.stream import StreamFactory
 from kvd.errors import Conflict
-from kvd.interfaces import Count, Page, Pieces, Range, Reads, Scan
+from kvd.interfaces import Count, Later, Page, Range, Reads, Scan, Writes
 from kvd.stores.memory.store import MemorySnapshot, MemoryStore
-
-Writes = dict[str, str | None]
 
 
 class LyingSnapshot(MemorySnapshot):
@@ -103,12 +101,12 @@ class _TakenLate(LyingSnapshot):
         self._refresh()
         return super().read(keys)
 
-    def scan(self, scan: Scan) -> Page | Pieces[Page]:
+    def scan(self, scan: Scan) -> Page | Later[Page]:
         """A page of what is there at the first read."""
         self._refresh()
         return super().scan(scan)
 
-    def count(self, count: Count) -> int | Pieces[int]:
+    def count(self, count: Count) -> int | Later[int]:
         """The number of keys as it is at the first read."""
         self._refresh()
         return super().count(count)
@@ -213,18 +211,15 @@ STORES: dict[str, type[LyingStore]] = {
 """What each lie is called."""
 
 
-class SwappedReplies(KvdProtocol):
-    """Where a write holds several replies, the first two of them change places."""
+class SwappedReplies(LineCodec):
+    """Where a turn has several replies, the first two of them change places."""
 
-    def _send(self, replies: bytes) -> None:
-        lines = replies.splitlines(keepends=True)
+    def take(self) -> bytes:
+        lines = super().take().splitlines(keepends=True)
         lines[:2] = reversed(lines[:2])
-        super()._send(b"".join(lines))
+        return b"".join(lines)
 
 
-class SwappingFactory(KvdFactory):
-    """Makes the protocol that mixes up replies."""
-
-    def buildProtocol(self, addr: IAddress | None) -> KvdProtocol:
-        """A protocol for a new connection."""
-        return SwappedReplies(self.service)
+def swapping_factory(service: StoreService) -> StreamFactory:
+    """Serves lines, with replies that are mixed up."""
+    return StreamFactory(service, SwappedReplies)

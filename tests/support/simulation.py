@@ -29,12 +29,12 @@ from zope.interface import implementer
 
 from kvd.core.limits import Limits
 from kvd.daemon.service import StoreService
-from kvd.daemon.stream import KvdFactory
 from kvd.interfaces import Store
+from kvd.protocols.line import factory as line_factory
 from kvd.stores.memory.store import MemoryStore, pair_bytes
 from kvd.testing.stores import FlakyStore, StoreBroke
 from kvd.verify.check import check, told
-from tests.support.lying_stores import STORES, SwappingFactory
+from tests.support.lying_stores import STORES, swapping_factory
 from tests.support.simulated_clients import START_DATA, Crowd
 from tests.support.simulated_network import BusyClock, Network
 from tests.support.simulated_typists import HALF_LINE, Typist
@@ -94,8 +94,8 @@ class Simulation:
             store_wait=rand.choice([30.0, 0.1]),
         )
         self._service = StoreService(store, clock, limits)
-        self._service.shared.fault = self._fault
-        factory = SwappingFactory if lie == "replies swapped" else KvdFactory
+        self._service.core.fault = self._fault
+        factory = swapping_factory if lie == "replies swapped" else line_factory
         tell: Callable[[str], None] = self.log.append if logged else _nothing
         self._network = Network(clock, rand, factory(self._service), tell)
         self._crowd = Crowd(clock, rand, self._network, self.problems)
@@ -170,17 +170,17 @@ class Simulation:
         self.problems.append(f"fault: a client met what it should not: {failure.getTraceback()}")
 
     def _check_end(self) -> None:
-        service, memory, shared = self._service, self._memory, self._service.shared
+        memory, shared = self._memory, self._service.core
         pairs = sum(pair_bytes(key, memory.values.get(key) or "") for key in memory.order)
         found = {
-            "connections": (len(service._connections), 0),
+            "connections": (len(shared.sessions), 0),
             "links": ([end.name for end in self._network.links], []),
             "open transactions": (shared.transactions["open"], 0),
             "open snapshots": (memory.history.newest is not None, False),
             "old values": (memory.info()["old_values"], 0),
             "dead keys": (list(memory.dead), []),
             "bytes in use": (shared.budget.used, pairs),
-            "bytes of buffers": (shared.budget.buffers, 0),
+            "bytes of buffers": (shared.budget.buffers.used, 0),
             "lines that were not whole, stored": (memory.values.get(HALF_LINE.split()[1].decode()), None),
         }
         self.problems += [

@@ -1,8 +1,8 @@
-"""What kvd plugs into Twisted: ``twistd kvd``, and the stores. Modules are named by string and imported late."""
+"""What kvd plugs into Twisted: ``twistd kvd``, stores and protocols. What they name is imported when it is used."""
 
 from twisted.application.service import ServiceMaker
 
-from kvd.plugins import StorePlugin
+from kvd.plugins import ProtocolPlugin, StorePlugin
 
 kvd = ServiceMaker(
     "kvd",
@@ -12,3 +12,5 @@ kvd = ServiceMaker(
 )
 
 memory = StorePlugin("memory", "kvd.stores.memory.store:memory", "keeps everything in memory, and forgets it on exit")
+
+line = ProtocolPlugin("line", "kvd.protocols.line:factory", "kvd's own lines, for people and programs")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Final
 
-from kvd.core.limits import Budget, memory_of
+from kvd.accounts import Account, memory_of
 from kvd.interfaces import Range
 
 RECORD_BYTES: Final = 250
@@ -63,16 +63,15 @@ class History:
     """The records of all open snapshots.
 
     :ivar size: how many records are held.
-    :ivar bytes: the memory that they take, which the budget holds as well.
+    :ivar account: holds the memory that they take.
     """
 
-    def __init__(self, budget: Budget) -> None:
-        self.budget = budget
+    def __init__(self, account: Account) -> None:
+        self.account = account
         self.version = 0
         self.oldest: Mark | None = None
         self.newest: Mark | None = None
         self.size = 0
-        self.bytes = 0
         self._records: dict[str, list[Record]] = {}
 
     def open(self, ended: Callable[[str], None]) -> Mark:
@@ -103,6 +102,7 @@ class History:
             newer.older = older
         else:
             self.newest = older
+        mark.older = mark.newer = None  # its owner may keep it, and would keep them alive
         if self.newest is None:
             return self._forget_all(mark)
         freed = []
@@ -128,7 +128,7 @@ class History:
         freed = list(self._records)
         last.records = []
         self._records = {}
-        self._count(-self.size, -self.bytes)
+        self._count(-self.size, -self.account.held)
         return freed
 
     def replaced(self, key: str, old: str | None, by: int) -> None:
@@ -151,8 +151,7 @@ class History:
 
     def _count(self, number: int, taken: int) -> None:
         self.size += number
-        self.bytes += taken
-        self.budget.used += taken
+        self.account.set(self.account.held + taken)
 
     def change_after(self, key: str, version: int) -> Record | None:
         """The first change of a key after a version; its ``old`` is the value at that version.

@@ -14,10 +14,22 @@ from typing import Any, Final, TypeVar
 
 from sortedcontainers import SortedList
 
-from kvd.core.limits import MIB, Budget, memory_of
-from kvd.core.transaction import PageInMaking
+from kvd.accounts import MIB, Account, Budget, memory_of
 from kvd.errors import BadArguments, Conflict, Unavailable
-from kvd.interfaces import Count, Page, Pieces, Range, Reads, Scan, Snapshot, Store
+from kvd.interfaces import (
+    Changed,
+    Count,
+    Host,
+    Later,
+    Page,
+    PageInMaking,
+    Range,
+    Reads,
+    Scan,
+    Snapshot,
+    Store,
+    Writes,
+)
 from kvd.stores.memory.history import History, Mark
 from kvd.stores.memory.split import SplitDict
 from kvd.wire import shown
@@ -46,13 +58,17 @@ class MemoryStore(Store):
         self.values = SplitDict()
         self.order = SortedList()  # the keys of values
         self.dead = SortedList()  # keys that are not in values but that an open snapshot sees
-        self.budget = Budget(0)
-        self.history = History(self.budget)
+        self._keep_accounts(Budget(0))
         self._latest = Latest(self)
 
-    def start(self, budget: Budget) -> None:
-        """Count what is held from now on."""
-        self.budget = self.history.budget = budget
+    def _keep_accounts(self, budget: Budget) -> None:
+        self.budget = budget
+        self.account = Account(budget.data)
+        self.history = History(Account(budget.past))
+
+    def start(self, host: Host) -> None:
+        """Hold what is kept with the server's budget from now on."""
+        self._keep_accounts(host.budget)
 
     def stop(self) -> None:
         """There is nothing to close."""
@@ -67,10 +83,19 @@ class MemoryStore(Store):
 
     def info(self) -> dict[str, Any]:
         """How much there is."""
-        return {"keys": len(self.values), "old_values": self.history.size, "old_values_bytes": self.history.bytes}
+        return {
+            "keys": len(self.values),
+            "old_values": self.history.size,
+            "old_values_bytes": self.history.account.held,
+        }
 
-    def growth(self, writes: dict[str, str | None]) -> int:
-        """By how many bytes these writes would make the data grow."""
+    def admit(self, writes: Writes) -> None:
+        """Refuse what grows at the memory limit."""
+        if self.budget.used > self.budget.room and self._growth(writes) > 0:
+            raise self.budget.exceeded()
+
+    def _growth(self, writes: Writes) -> int:
+        """By how many bytes these writes would make the data grow; less than 0 if it would shrink."""
         grown = 0
         for key, value in writes.items():
             old = self.values.get(key)
@@ -80,46 +105,48 @@ class MemoryStore(Store):
                 grown += pair_bytes(key, value)
         return grown
 
-    def apply(self, writes: dict[str, str | None], by: int) -> None:
+    def apply(self, writes: Writes, by: int) -> None:
         """Make writes visible, all as one commit.
 
         :raise OutOfMemory: there is no room for them; nothing was stored.
         """
         budget = self.budget
         if budget.used + LARGEST * len(writes) > budget.room:  # else there is room for sure
-            grown = self.growth(writes)
+            grown = self._growth(writes)
             if grown > 0 and budget.used + grown > budget.room:
                 raise budget.exceeded()
         if self.history.newest is not None:
             self._remember(writes, by)
+        grown = 0
         for key, value in writes.items():
             if value is not None:
                 old = self.values.put(key, value)
                 if old is None:
                     self.order.add(key)
-                    budget.used += pair_bytes(key, value)
+                    grown += pair_bytes(key, value)
                 else:
-                    budget.used += memory_of(value) - memory_of(old)
+                    grown += memory_of(value) - memory_of(old)
             else:
                 old = self.values.remove(key)
                 if old is not None:
                     self.order.remove(key)
-                    budget.used -= pair_bytes(key, old)
+                    grown -= pair_bytes(key, old)
+        self.account.set(self.account.held + grown)
         if self.history.size:
             self._let_go()
 
     def _let_go(self) -> None:
         """End the oldest snapshots if old values take too much memory."""
         history, budget = self.history, self.budget
-        while history.size and (history.bytes > budget.limit // 4 or budget.used > budget.limit):
+        while history.size and (history.account.held > budget.limit // 4 or budget.used > budget.limit):
             mark = history.oldest
             if mark is None:
                 return
-            mark.ended(f"the old values that it and others could see took {history.bytes} bytes of memory, too much")
-            if history.oldest is mark:  # nobody who could give it up was told
-                self.forget(mark)
+            held = history.account.held
+            self.forget(mark)
+            mark.ended(f"the old values that it and others could see took {held} bytes of memory, too much")
 
-    def _remember(self, writes: dict[str, str | None], by: int) -> None:
+    def _remember(self, writes: Writes, by: int) -> None:
         self.history.version += 1
         for key, value in writes.items():
             old = self.values.get(key)
@@ -173,7 +200,7 @@ class Latest(Snapshot):
         values = self._store.values
         return [values.get(key) for key in keys]
 
-    def scan(self, scan: Scan) -> Page | Pieces[Page]:
+    def scan(self, scan: Scan) -> Page | Later[Page]:
         """A page of what is there now."""
         if scan.limit > PIECE:
             return self._store.snapshot().scan_and_close(scan)
@@ -188,11 +215,11 @@ class Latest(Snapshot):
         """The number of keys as it is now."""
         return self._store.how_many_between(count.range)
 
-    def conflicts(self, reads: Reads, limit: int) -> list[tuple[str, int | None]]:
+    def conflicts(self, reads: Reads, limit: int) -> Changed:
         """None: nothing can come between a plain command's read and its write."""
         return []
 
-    def commit(self, reads: Reads, writes: dict[str, str | None], by: int) -> None:
+    def commit(self, reads: Reads, writes: Writes, by: int) -> None:
         """Store."""
         self._store.apply(writes, by)
 
@@ -222,7 +249,7 @@ class MemorySnapshot(Snapshot):
             if self._mark.closed:
                 raise Unavailable("the snapshot that this read from was given up for want of memory; try again")
             keys = list(islice(self._store.keys_between(rest, with_dead=True), PIECE))
-            rest = _behind(rest, keys[-1]) if len(keys) == PIECE else None
+            rest = _after(rest, keys[-1]) if len(keys) == PIECE else None
             pairs = []
             for key in keys:
                 value = self._value(key)
@@ -230,11 +257,11 @@ class MemorySnapshot(Snapshot):
                     pairs.append((key, value))
             yield pairs
 
-    def scan(self, scan: Scan) -> Page | Pieces[Page]:
+    def scan(self, scan: Scan) -> Page | Later[Page]:
         """A page of what was there."""
         return _at_once_or_in_pieces(self._scan(scan))
 
-    def scan_and_close(self, scan: Scan) -> Page | Pieces[Page]:
+    def scan_and_close(self, scan: Scan) -> Page | Later[Page]:
         """The same, for a snapshot that serves nothing else."""
         return _at_once_or_in_pieces(self._scan_and_close(scan))
 
@@ -257,7 +284,7 @@ class MemorySnapshot(Snapshot):
                     return Page(page.items, key)
         return Page(page.items, None)
 
-    def count(self, count: Count) -> int | Pieces[int]:
+    def count(self, count: Count) -> int | Later[int]:
         """The number of keys as it was."""
         return _at_once_or_in_pieces(self._count(count))
 
@@ -275,7 +302,7 @@ class MemorySnapshot(Snapshot):
             yield None
         return number
 
-    def conflicts(self, reads: Reads, limit: int) -> list[tuple[str, int | None]]:
+    def conflicts(self, reads: Reads, limit: int) -> Changed:
         """What was changed since, in the order in which it was read."""
         if self._store.history.version == self._mark.version:
             return []
@@ -296,7 +323,7 @@ class MemorySnapshot(Snapshot):
             return sorted(history.keys_after(self._mark, within), reverse=within.descending)
         return list(self._store.keys_between(within, with_dead=True))
 
-    def commit(self, reads: Reads, writes: dict[str, str | None], by: int) -> None:
+    def commit(self, reads: Reads, writes: Writes, by: int) -> None:
         """Check what was read, and store."""
         conflicts = self.conflicts(reads, 1)
         self.close()
@@ -316,7 +343,7 @@ class MemorySnapshot(Snapshot):
             self._store.forget(self._mark)
 
 
-def _behind(within: Range, key: str) -> Range:
+def _after(within: Range, key: str) -> Range:
     """What is left of a range when it has been gone through up to and including a key."""
     return within._replace(high=key) if within.descending else within._replace(low=key + "\0")
 
@@ -324,14 +351,14 @@ def _behind(within: Range, key: str) -> Range:
 T = TypeVar("T")
 
 
-def _at_once_or_in_pieces(steps: Generator[None, None, T]) -> T | Pieces[T]:
+def _at_once_or_in_pieces(steps: Generator[None, None, T]) -> T | Later[T]:
     """The answer, if it takes no pause to work it out; else the pieces to it."""
     try:
         next(steps)
     except StopIteration as done:
         answer: T = done.value
         return answer
-    return Pieces(steps)
+    return Later(steps)
 
 
 def memory(argument: str) -> MemoryStore:

@@ -1,0 +1,171 @@
+"""The options of ``twistd kvd``: checked as far as that opens nothing, for twistd may yet fork."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar, Final, NamedTuple
+
+from twisted.python import usage
+
+import kvd
+from kvd.core.limits import Limits
+from kvd.errors import KvdError
+from kvd.interfaces import Store
+from kvd.numbers import count, seconds, size
+from kvd.numbers import port as port_number
+from kvd.plugins import IProtocolPlugin, IStorePlugin, known
+from kvd.reactor import install_reactor
+
+DEFAULT_PORT = 8765
+
+BACKLOG = 511
+"""Connections that may wait to be accepted; with Twisted's 50, a burst of 100 takes a second."""
+
+
+DEFAULT_PROTOCOL = "line"
+
+
+class Listener(NamedTuple):
+    """One ``--listen``.
+
+    :ivar protocol: the name of the protocol.
+    :ivar name: the endpoint, as the user wrote it.
+    """
+
+    protocol: str
+    name: str
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint with what is not said: a TCP port is on loopback, and a burst of connections finds room."""
+        kind, *rest = re.split(r"(?<!\\):", self.name)
+        if kind != "tcp":
+            return self.name
+        positional = [word for word in rest if "=" not in word]
+        names = {word.partition("=")[0] for word in rest if "=" in word}
+        interface = "" if len(positional) > 1 or "interface" in names else ":interface=127.0.0.1"
+        backlog = "" if len(positional) > 2 or "backlog" in names else f":backlog={BACKLOG}"
+        return f"{self.name}{interface}{backlog}"
+
+
+def _protocol_and_endpoint(value: str) -> tuple[str, str]:
+    """Take ``[NAME=]ENDPOINT`` apart. The type of an endpoint has no ``=``."""
+    name, equals, endpoint = value.partition("=")
+    return (name, endpoint) if equals and ":" not in name else (DEFAULT_PROTOCOL, value)
+
+
+def _listed(interface: Any) -> str:
+    return "".join(f"  {name:10}{plugin.summary}\n" for name, plugin in sorted(known(interface).items()))
+
+
+_DEFAULTS: Final = Limits()
+
+LIMITS: Final[list[list[Any]]] = [
+    ["max-clients", None, _DEFAULTS.clients, "Clients at a time; more are refused.", count],
+    [
+        "max-memory",
+        None,
+        None,
+        "Memory for data and clients, such as 64M or 2G. [default: half of the machine's]",
+        size,
+    ],
+    ["line-time", None, _DEFAULTS.line_time, "Seconds in which a line must arrive whole.", seconds],
+    ["idle-time", None, _DEFAULTS.idle_time, "Seconds after which a silent client is disconnected.", seconds],
+    ["transaction-idle", None, _DEFAULTS.transaction_idle, "Seconds for which a transaction may be unused.", seconds],
+    ["transaction-time", None, _DEFAULTS.transaction_time, "Seconds for which a transaction may be open.", seconds],
+    ["transaction-keys", None, _DEFAULTS.transaction_keys, "Keys that it may read and write.", count],
+    ["transaction-bytes", None, _DEFAULTS.transaction_bytes, "Memory that it may take.", size],
+]
+"""Options as :class:`twisted.python.usage.Options` takes them. In all of them, 0 means: no limit."""
+
+
+def limits_from(options: usage.Options) -> Limits:
+    """The limits that the options set."""
+    memory = options["max-memory"]
+    return Limits(
+        clients=options["max-clients"],
+        line_time=options["line-time"],
+        idle_time=options["idle-time"],
+        transaction_idle=options["transaction-idle"],
+        transaction_time=options["transaction-time"],
+        transaction_keys=options["transaction-keys"],
+        transaction_bytes=options["transaction-bytes"],
+        memory=_DEFAULTS.memory if memory is None else memory,
+    )
+
+
+class Options(usage.Options):
+    """The options of ``twistd kvd``."""
+
+    synopsis = "[--port 8765] [--store memory] [options]"
+    longdesc = (
+        "A daemon that keeps text keys and values and gives its clients interactive, strictly "
+        "serializable transactions, over a line protocol that can be typed into telnet. "
+        "In options that limit something, 0 means: no limit. "
+        "Options of twistd itself, such as -n (stay in the foreground), --pidfile and --logfile, go before "
+        "the word kvd."
+    )
+    optParameters: ClassVar = [
+        ["port", "p", None, f"TCP port for lines. [default: {DEFAULT_PORT}, unless --listen has some]", port_number],
+        ["interface", "i", "127.0.0.1", "Address that --port listens on."],
+        ["store", "s", "memory", "Where the data is, NAME or NAME:ARGUMENT; the stores are listed below."],
+        *LIMITS,
+    ]
+    optFlags: ClassVar = [
+        ["open", None, "Allow listening on addresses that other machines can reach: anyone there may read and write."],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+
+    def opt_listen(self, endpoint: str) -> None:
+        """Listen on this endpoint, [PROTOCOL=]ENDPOINT, such as tcp:9000 or unix:/run/kvd.sock; repeatable."""
+        self["listen"].append(endpoint)
+
+    opt_l = opt_listen
+
+    def opt_version(self) -> None:
+        """Print the version of kvd and exit."""
+        print(f"kvd {kvd.__version__}")
+        raise SystemExit(0)
+
+    def parseOptions(self, options: Any = None) -> None:
+        """Parse. A bad option ends with one line that says what is wrong."""
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            raise SystemExit(f"twistd kvd: {error} (twistd kvd --help tells more)") from None
+
+    def postOptions(self) -> None:
+        """Check what stands in the options, as far as that opens nothing; and choose the reactor, before it is used."""
+        install_reactor()
+        self.listeners = [Listener(*_protocol_and_endpoint(value)) for value in self["listen"]]
+        if self["port"] is not None or not any(listener.protocol == DEFAULT_PROTOCOL for listener in self.listeners):
+            port = DEFAULT_PORT if self["port"] is None else self["port"]
+            interface = self["interface"].replace("\\", r"\\").replace(":", r"\:")
+            self.listeners.insert(0, Listener(DEFAULT_PROTOCOL, f"tcp:{port}:interface={interface}"))
+        names = {listener.protocol for listener in self.listeners}
+        self.protocols = {name: self._load(IProtocolPlugin, name) for name in names}
+        self.made_store = self._make_store(self["store"])
+
+    def _make_store(self, value: str) -> Store:
+        name, _, argument = value.partition(":")
+        try:
+            store: Store = self._load(IStorePlugin, name)(argument)
+        except KvdError as error:
+            raise usage.UsageError(str(error)) from None
+        return store
+
+    def _load(self, interface: Any, name: str) -> Any:
+        plugins = known(interface)
+        if name not in plugins:
+            kind = "store" if interface is IStorePlugin else "protocol"
+            raise usage.UsageError(f"there is no {kind} {name!r}; there are: {', '.join(sorted(plugins))}")
+        try:
+            return plugins[name].load()
+        except ImportError as error:
+            raise usage.UsageError(str(error)) from None
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}\nStores:\n{_listed(IStorePlugin)}\nProtocols:\n{_listed(IProtocolPlugin)}"

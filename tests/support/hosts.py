@@ -1,0 +1,13 @@
+"""What a store is started with, where there is no daemon."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+
+from kvd.accounts import Budget
+from kvd.interfaces import Host
+
+
+def host(limit: int = 0) -> Host:
+    """What a daemon offers whose memory is limited to so many bytes; 0: it is not."""
+    return Host(Clock(), Budget(limit), lambda: None, lambda why: None)
