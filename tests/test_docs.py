@@ -1,9 +1,10 @@
 """Everything that README.md and docs/ show is done here, against a real daemon, and must look as shown.
 
 - a ``console`` block that begins with ``$ telnet`` is typed, line by line;
-- other ``console`` blocks are run by a shell, command by command, and print what stands behind them;
+- other ``console`` blocks are run by a shell, command by command, and print what follows them;
 - a ``text`` block with ``A>`` and ``A<`` is a conversation of several clients;
-- a ``python`` block is run as a script; it prints what stands in the comments behind its calls of ``print``.
+- a ``python`` block whose first line is a comment with a path is that file;
+- any other is run as a script; it prints what stands in the comments after its calls of ``print``.
 
 ``…`` stands for anything. Each document has a daemon of its own; its port takes the place of 8765.
 """
@@ -105,6 +106,10 @@ def test_what_a_document_shows_happens(document: Path, daemon: Daemon, tmp_path:
             # A block that starts a daemon of its own needs a port that is free.
             port = free_port() if "twistd" in block.text else daemon.port
             run_commands(block, daemon, tmp_path, port)
+        elif named := re.match(r"# ([\w/]+\.py)\n", block.text):
+            file = tmp_path / named[1]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(block.text)
         elif block.kind == "python":
             run_script(block, tmp_path, daemon.port)
 

@@ -69,7 +69,7 @@ class Connection:
     def idle(self) -> bool:
         """Whether nothing is left to do or to account for after a turn."""
         session = self.session
-        return not (session.closing or session.buffers.held or self.codec.bytes_held())
+        return not (session.closing or session.buffers.held or self._output.held or self.codec.bytes_held())
 
     def turn(self) -> Later[None] | None:
         """Answer waiting requests in order until the turn is over: after so many, bytes of replies, or seconds.

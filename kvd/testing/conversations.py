@@ -109,8 +109,8 @@ class Server:
 
 
 def is_busy(protocol: StreamProtocol) -> bool:
-    """Whether a request is under way, or waits for the next turn."""
-    return protocol._waiting is not None or protocol._between
+    """Whether a request is under way, waits for the next turn, or has a reply that is not durable yet."""
+    return protocol._waiting is not None or protocol._between or protocol._output.held > 0
 
 
 def short(reply: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from twisted.internet.task import Clock
 
 from kvd.errors import Conflict, KvdError, OutcomeUnknown, Unavailable
 from kvd.interfaces import Changed, Count, Host, Later, Page, Reads, Scan, Snapshot, Store, Writes, later
+from kvd.stores.memory.journal import Journal
 from kvd.stores.memory.store import MemorySnapshot, MemoryStore
 
 
@@ -157,6 +158,74 @@ class SlowSnapshot(Snapshot):
     def _give_up(self) -> None:
         if self._taken is not None:
             self._taken.close()
+
+
+class FickleStore(SlowStore):
+    """A slow store that decides at every call whether to answer at once or later.
+
+    Over a network this is what a cache does: some reads are at hand, and others are not.
+    """
+
+    name = "fickle"
+
+    def later(self, act: Callable[[], Any], give_up: Callable[[], None] | None = None) -> Any:
+        """Do something now, or later."""
+        if self.random.random() < 0.5:
+            return super().later(act, give_up)
+        self.asked += 1
+        return act()
+
+
+class SlowSync(Journal):
+    """Makes the commits of a memory store durable as a disk does: one sync at a time, for all that came before it.
+
+    :param seconds: what a sync takes.
+    :ivar store: the store; ``MemoryStore(journal)`` made with this journal.
+    :ivar syncs: how many there have been.
+    :ivar broken: whether the next sync fails.
+    """
+
+    store: MemoryStore
+
+    def __init__(self, clock: Clock, seconds: float = 0.004) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._newest = 0
+        self._busy = False
+        self.syncs = 0
+        self.broken = False
+
+    def start(self, host: Host) -> None:
+        """Learn whom to tell of a failure."""
+        self._host = host
+
+    def append(self, number: int, writes: Writes, by: int) -> None:
+        """Have it synced with what else comes in this turn of the event loop."""
+        self._newest = number
+        if not self._busy:
+            self._busy = True
+            self._clock.callLater(0, self._begin)
+
+    def _begin(self) -> None:
+        self.syncs += 1
+        self._clock.callLater(self._seconds, self._end, self._newest)
+
+    def _end(self, number: int) -> None:
+        if self.broken:
+            self._host.failed("the disk is broken")
+            return
+        self._busy = False
+        if self._newest > number:
+            self._busy = True
+            self._begin()
+        self.store.synced(number)
+
+
+def slow_sync_store(clock: Clock, seconds: float = 0.004) -> tuple[MemoryStore, SlowSync]:
+    """A memory store whose commits are applied at once and durable after a sync, and its journal."""
+    journal = SlowSync(clock, seconds)
+    journal.store = MemoryStore(journal)
+    return journal.store, journal
 
 
 class StoreBroke(Exception):

@@ -7,12 +7,28 @@ from twisted.internet.task import Clock
 from kvd.interfaces import Store
 from kvd.stores.memory.store import MemoryStore
 from kvd.testing.contract import StoreContract
-from kvd.testing.stores import SlowStore
+from kvd.testing.stores import FickleStore, SlowStore, slow_sync_store
 
 
 class TestMemory(StoreContract):
     def make_store(self, clock: Clock) -> Store:
         return MemoryStore()
+
+
+class TestFickle(StoreContract):
+    def make_store(self, clock: Clock) -> Store:
+        return FickleStore(clock, 1)
+
+
+class TestFickleInOtherWays(StoreContract):
+    def make_store(self, clock: Clock) -> Store:
+        return FickleStore(clock, 2)
+
+
+class TestSlowSync(StoreContract):
+    def make_store(self, clock: Clock) -> Store:
+        store, _ = slow_sync_store(clock)
+        return store
 
 
 class TestSlow(StoreContract):

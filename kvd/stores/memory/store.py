@@ -31,6 +31,7 @@ from kvd.interfaces import (
     Writes,
 )
 from kvd.stores.memory.history import History, Mark
+from kvd.stores.memory.journal import Journal, Unsynced
 from kvd.stores.memory.split import SplitDict
 from kvd.wire import shown
 
@@ -48,13 +49,23 @@ def _nobody(reason: str) -> None:
     pass
 
 
+def _nothing() -> None:
+    pass
+
+
 class MemoryStore(Store):
-    """A :class:`kvd.interfaces.Store` that answers at once, or in pieces where much is asked for."""
+    """A :class:`kvd.interfaces.Store` that answers at once, or in pieces where much is asked for.
+
+    :param journal: makes its commits durable; None: nothing does.
+    """
 
     name = "memory"
     promise = "memory only: everything is forgotten on exit"
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Journal | None = None) -> None:
+        self.journal: Final = journal
+        self.unsynced: Final = Unsynced()
+        self._synced: Callable[[], None] = _nothing
         self.values = SplitDict()
         self.order = SortedList()  # the keys of values
         self.dead = SortedList()  # keys that are not in values but that an open snapshot sees
@@ -69,6 +80,20 @@ class MemoryStore(Store):
     def start(self, host: Host) -> None:
         """Hold what is kept with the server's budget from now on."""
         self._keep_accounts(host.budget)
+        self._synced = host.synced
+        if self.journal is not None:
+            self.journal.start(host)
+
+    def synced(self, number: int) -> None:
+        """All commits up to that number are durable."""
+        self.unsynced.synced(number)
+        self.durable = number
+        self._synced()
+
+    def sees(self, number: int) -> None:
+        """An answer rests on a commit; 0: on none that is not durable."""
+        if number > self.seen:
+            self.seen = number
 
     def stop(self) -> None:
         """There is nothing to close."""
@@ -118,8 +143,10 @@ class MemoryStore(Store):
         if self.history.newest is not None:
             self._remember(writes, by)
         grown = 0
+        changed = False
         for key, value in writes.items():
             if value is not None:
+                changed = True
                 old = self.values.put(key, value)
                 if old is None:
                     self.order.add(key)
@@ -129,9 +156,16 @@ class MemoryStore(Store):
             else:
                 old = self.values.remove(key)
                 if old is not None:
+                    changed = True
                     self.order.remove(key)
                     grown -= pair_bytes(key, old)
         self.account.set(self.account.held + grown)
+        if self.journal is not None and changed:
+            number = self.unsynced.committed(writes)
+            self.sees(number)
+            self.journal.append(number, writes, by)
+        elif self.journal is not None:  # but that there was nothing to remove may not be durable yet
+            self.sees(self.unsynced.of(list(writes)))
         if self.history.size:
             self._let_go()
 
@@ -197,11 +231,15 @@ class Latest(Snapshot):
 
     def read(self, keys: list[str]) -> list[str | None]:
         """The values as they are now."""
-        values = self._store.values
+        store = self._store
+        if store.journal is not None:
+            store.sees(store.unsynced.of(keys))
+        values = store.values
         return [values.get(key) for key in keys]
 
     def scan(self, scan: Scan) -> Page | Later[Page]:
         """A page of what is there now."""
+        self._store.sees(self._store.unsynced.newest())
         if scan.limit > PIECE:
             return self._store.snapshot().scan_and_close(scan)
         page = PageInMaking(scan)
@@ -213,6 +251,7 @@ class Latest(Snapshot):
 
     def count(self, count: Count) -> int:
         """The number of keys as it is now."""
+        self._store.sees(self._store.unsynced.newest())
         return self._store.how_many_between(count.range)
 
     def conflicts(self, reads: Reads, limit: int) -> Changed:
@@ -233,6 +272,12 @@ class MemorySnapshot(Snapshot):
     def __init__(self, store: MemoryStore, mark: Mark) -> None:
         self._store = store
         self._mark = mark
+        self._number: Final = store.unsynced.number
+
+    def _sees(self) -> None:
+        """What is read here rests on all commits before it, of which some may not be durable yet."""
+        if self._number > self._store.durable:
+            self._store.sees(self._number)
 
     def _value(self, key: str) -> str | None:
         change = self._store.history.change_after(key, self._mark.version)
@@ -240,6 +285,7 @@ class MemorySnapshot(Snapshot):
 
     def read(self, keys: list[str]) -> list[str | None]:
         """The values as they were."""
+        self._sees()
         return [self._value(key) for key in keys]
 
     def _walk(self, within: Range) -> Generator[list[tuple[str, str]], None, None]:
@@ -259,6 +305,7 @@ class MemorySnapshot(Snapshot):
 
     def scan(self, scan: Scan) -> Page | Later[Page]:
         """A page of what was there."""
+        self._sees()
         return _at_once_or_in_pieces(self._scan(scan))
 
     def scan_and_close(self, scan: Scan) -> Page | Later[Page]:
@@ -286,6 +333,7 @@ class MemorySnapshot(Snapshot):
 
     def count(self, count: Count) -> int | Later[int]:
         """The number of keys as it was."""
+        self._sees()
         return _at_once_or_in_pieces(self._count(count))
 
     def _count(self, count: Count) -> Generator[None, None, int]:
@@ -304,6 +352,7 @@ class MemorySnapshot(Snapshot):
 
     def conflicts(self, reads: Reads, limit: int) -> Changed:
         """What was changed since, in the order in which it was read."""
+        self._store.sees(self._store.unsynced.newest())
         if self._store.history.version == self._mark.version:
             return []
         found: dict[str, int | None] = {}
