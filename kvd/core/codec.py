@@ -39,10 +39,14 @@ class Unreadable(Exception):
 class Codec(ABC):
     """The codec of one connection.
 
+    :ivar name: the name of the last request's command.
+    :ivar words: its arguments.
     :ivar size: characters of replies that wait to be taken.
     :ivar quick: whether the last request took too little time for anybody to look at the clock.
     """
 
+    name: str
+    words: list[Word]
     size: int = 0
     quick: bool = False
 
@@ -75,9 +79,10 @@ class Codec(ABC):
     # Requests, and replies.
 
     @abstractmethod
-    def next_request(self) -> tuple[str, list[Word]] | None:
-        """Take the next request: the name of a command in capitals, and its arguments. None: there is nothing to do.
+    def next_request(self) -> bool:
+        """Take the next request: put the name of its command, in capitals, and its arguments into ``name`` and ``words``.
 
+        :return: whether there is something to do.
         :raise Unreadable: it can't be read.
         """
 
@@ -100,12 +105,10 @@ class Codec(ABC):
         """Answer the next request; a Later if it must be waited for."""
         command: Command | None = None
         try:
-            request = self.next_request()
-            if request is None:
+            if not self.next_request():
                 return None
-            name, words = request
-            command = find(session, name, words)
-            result = run(session, command, command.check(words))
+            command = find(session, self.name, self.words)
+            result = run(session, command, command.check(self.words))
             if isinstance(result, Later):
                 return Later(self._finish(session, command, result))
             self.print(command.shape, result)

@@ -220,19 +220,19 @@ class LineCodec(Codec):
     def clear(self) -> None:
         self._input.clear()
 
-    def next_request(self) -> tuple[str, list[Word]] | None:
+    def next_request(self) -> bool:
         line = self._input.next_line()
         if not isinstance(line, str):
             self.quick = False
             raise Unreadable(line.error, looks_like_start(line.head), isinstance(line.error, SpeaksHttp))
         self.quick = len(line) <= QUICK
         try:
-            request = wire.parse(line)
-            return request if request[0] or line.strip(" ") else None
+            self.name, self.words = wire.parse(line)
         except SpeaksHttp as error:
             raise Unreadable(error, False, True) from None
         except KvdError as error:
             raise Unreadable(error, looks_like_start(line), False) from None
+        return self.name != "" or line.strip(" ") != ""
 
     def print(self, shape: Shape, result: Any) -> None:
         if shape is TEXT:

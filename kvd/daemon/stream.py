@@ -66,7 +66,7 @@ class StreamProtocol(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Answer the requests that have arrived whole."""
         at_once = self._connection.receive(data)
-        if self._waiting or self._between or self._blocked or self._closed:
+        if not self._reading:  # the transport had more to give than was asked for
             self._hold()
         elif at_once:
             self._turn()
@@ -197,6 +197,7 @@ class StreamProtocol(Protocol):
         """Send what was answered, then close the connection."""
         if not self._closed:
             self._closed = True
+            self._reading = False
             self._codec.clear()
             self._output.flush()
             self._close_when_empty()
@@ -213,6 +214,7 @@ class StreamProtocol(Protocol):
 
     def _drop_everything(self) -> None:
         self._closed = True
+        self._reading = False
         self._codec.clear()
         self._output.close()
         self.session.buffers.set(0)
