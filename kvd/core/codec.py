@@ -80,7 +80,7 @@ class Codec(ABC):
 
     @abstractmethod
     def next_request(self) -> bool:
-        """Take the next request: put the name of its command, in capitals, and its arguments into ``name`` and ``words``.
+        """Take the next request: put its command's name, in capitals, into ``name``, and its arguments into ``words``.
 
         :return: whether there is something to do.
         :raise Unreadable: it can't be read.

@@ -30,6 +30,9 @@ class Connection:
     :param session: runs the requests.
     :param codec: cuts and prints them.
     :param output: takes the replies of each turn.
+    :ivar reading: whether what arrives may be answered; if not, it is only kept.
+    :ivar waiting: what the last turn ended with, if that must be waited for.
+    :ivar late: whether it has to wait for its turn.
     :ivar active: when it last had a turn.
     :ivar line_since: since when a request is awaited, or its end; None: none is.
     """
@@ -40,15 +43,29 @@ class Connection:
         self._output: Final = output
         self._server: Final = session.server
         self._seconds: Final = session.server.seconds
+        self.reading = True
+        self.waiting: Later[None] | None = None
+        self.late = False
         self.active: float = self._seconds()
         self.line_since: float | None = self.active
         self._late_until: float = 0.0  # until when its turns come after others', because one took long; 0: they don't
 
-    def receive(self, data: bytes) -> bool:
-        """Take in what has arrived.
+    def take(self, data: bytes) -> bool:
+        """Take in what has arrived, and answer it if it may have its turn now.
 
-        :return: whether it may have its turn now; if not, it has to wait until others had theirs.
+        :return: whether there is more to see to.
         """
+        at_once = self._receive(data)
+        if not self.reading:
+            return True
+        if not at_once:
+            self.late = True
+            return True
+        self.waiting = self.turn()
+        return self.waiting is not None or not self._idle()
+
+    def _receive(self, data: bytes) -> bool:
+        """Take in what has arrived; whether it may have its turn before others had theirs."""
         codec = self.codec
         whole = codec.feed(data)
         if not codec.unfinished():
@@ -66,7 +83,7 @@ class Connection:
         if self.codec.unfinished():
             self.line_since = self._seconds()
 
-    def idle(self) -> bool:
+    def _idle(self) -> bool:
         """Whether nothing is left to do or to account for after a turn."""
         session = self.session
         return not (session.closing or session.buffers.held or self._output.held or self.codec.bytes_held())

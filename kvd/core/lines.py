@@ -9,7 +9,7 @@ from kvd import wire
 from kvd.core.codec import Codec, Unreadable
 from kvd.core.command import NOTHING, PAGE, TEXT, TEXTS, Listing, Shape
 from kvd.errors import BadRequest, KvdError, SpeaksHttp, TooLarge
-from kvd.wire import MAX_LINE, MAX_REPLY, Word
+from kvd.wire import MAX_LINE, MAX_REPLY
 
 SHORT_BLOCK: Final = 8 * 1024
 """A block of so many bytes is split at once, however many lines it has: the quickest way with short ones."""

@@ -18,10 +18,12 @@ from zope.interface import implementer
 
 from kvd.core.codec import Codec
 from kvd.core.connection import Connection
+from kvd.core.lane import Lane
 from kvd.core.output import Output
 from kvd.core.session import Session
 from kvd.daemon.addresses import shown_address
 from kvd.daemon.service import StoreService
+from kvd.daemon.transport import LoopTransport
 from kvd.errors import Busy
 
 MOST_HELD = 64 * 1024
@@ -46,7 +48,6 @@ class StreamProtocol(Protocol):
     def __init__(self, service: StoreService, codec: Codec) -> None:
         self._service = service
         self._codec = codec
-        self._reading = True
         self._full = False  # the client does not read fast enough
         self._between = False  # a turn is over, and the next one has not begun
         self._waiting: Deferred[tuple[None, int]] | None = None  # the store has not answered
@@ -60,19 +61,27 @@ class StreamProtocol(Protocol):
         self._output = Output(self._service.outbox, self.transport, self._moved)
         self._connection = Connection(self.session, self._codec, self._output)
         self.transport.registerProducer(self, True)
+        if isinstance(self.transport, LoopTransport):
+            self.transport.hand_over(Lane(self._connection, self._see_to, self.transport))
 
     # Requests in.
 
     def dataReceived(self, data: bytes) -> None:
         """Answer the requests that have arrived whole."""
-        at_once = self._connection.receive(data)
-        if not self._reading:  # the transport had more to give than was asked for
+        if self._connection.take(data):
+            self._see_to()
+
+    def _see_to(self) -> None:
+        """Something has arrived, and there is more to do than to send the replies of one turn."""
+        connection = self._connection
+        if not connection.reading:  # the transport had more to give than was asked for
             self._hold()
-        elif at_once:
-            self._turn()
-        else:
+        elif connection.late:
+            connection.late = False
             self._wait_for_turn()  # to read on, if no request is whole yet
             self._set_reading()
+        else:
+            self._after_turn()
 
     @property
     def _blocked(self) -> bool:
@@ -83,14 +92,17 @@ class StreamProtocol(Protocol):
 
     def _turn(self) -> None:
         """Answer what waits, until the turn is over or the store must be waited for."""
-        connection = self._connection
-        waiting = connection.turn()
+        self._connection.waiting = self._connection.turn()
+        self._after_turn()
+
+    def _after_turn(self) -> None:
+        waiting, self._connection.waiting = self._connection.waiting, None
         if waiting is not None:
             self._waiting = self._service.walker.take(waiting, lambda: self._closed)
             self._waiting.addCallback(self._answered)
             self._set_reading()
-        elif self._ended or not self._reading or not connection.idle():
-            self._go_on()  # most often there is nothing to see to
+        else:
+            self._go_on()
 
     def _go_on(self) -> None:
         """See to what comes after the replies of a turn."""
@@ -113,8 +125,8 @@ class StreamProtocol(Protocol):
         wanted = not (
             self._codec.ready() or self._between or self._blocked or self._waiting or self._ended or self._closed
         )
-        if wanted != self._reading:
-            self._reading = wanted
+        if wanted != self._connection.reading:
+            self._connection.reading = wanted
             if wanted:
                 self._connection.reads_again()
                 self.transport.resumeProducing()
@@ -137,9 +149,9 @@ class StreamProtocol(Protocol):
         """Why the client is to be disconnected, if it has been silent, or at one request, for too long."""
         limits = self._service.core.limits
         since = self._connection.line_since
-        if since is not None and self._reading and now - since > limits.line_time > 0:
+        if since is not None and self._connection.reading and now - since > limits.line_time > 0:
             return f"no whole line came within {limits.line_time:g} seconds"
-        if self._reading and now - self._connection.active > limits.idle_time > 0:
+        if self._connection.reading and now - self._connection.active > limits.idle_time > 0:
             return f"it was silent for more than {limits.idle_time:g} seconds"
         return None
 
@@ -197,7 +209,7 @@ class StreamProtocol(Protocol):
         """Send what was answered, then close the connection."""
         if not self._closed:
             self._closed = True
-            self._reading = False
+            self._connection.reading = False
             self._codec.clear()
             self._output.flush()
             self._close_when_empty()
@@ -214,7 +226,7 @@ class StreamProtocol(Protocol):
 
     def _drop_everything(self) -> None:
         self._closed = True
-        self._reading = False
+        self._connection.reading = False
         self._codec.clear()
         self._output.close()
         self.session.buffers.set(0)

@@ -108,10 +108,14 @@ class LoopTransport(asyncio.Protocol):
         try:
             self._protocol.makeConnection(self)
         except Exception:
-            self._fail()
+            self.fail()
+
+    def hand_over(self, receiver: Any) -> None:
+        """Have what arrives go to another asyncio protocol, which leaves to this one what it does not do itself."""
+        self._stream.set_protocol(receiver)
 
     def data_received(self, data: bytes) -> None:
-        """The client has sent something. This and write are the hot path."""
+        """The client has sent something."""
         if self._paused:  # uvloop begins to read behind connection_made, whatever was asked for there
             self._stream.pause_reading()
             self._early = data
@@ -119,7 +123,7 @@ class LoopTransport(asyncio.Protocol):
         try:
             self._protocol.dataReceived(data)
         except Exception:
-            self._fail()
+            self.fail()
 
     def _deliver_early(self) -> None:
         if self._early and not self._stream.is_closing():
@@ -142,7 +146,7 @@ class LoopTransport(asyncio.Protocol):
         try:
             half_closeable.readConnectionLost()
         except Exception:
-            self._fail()
+            self.fail()
         return True
 
     def pause_writing(self) -> None:
@@ -212,7 +216,7 @@ class LoopTransport(asyncio.Protocol):
         try:
             self._producer.resumeProducing()
         except Exception:
-            self._fail()
+            self.fail()
         if not self._streaming:
             self._loop.call_soon(self._feed)
 
@@ -282,7 +286,7 @@ class LoopTransport(asyncio.Protocol):
             try:
                 half_closeable.writeConnectionLost()
             except Exception:
-                self._fail()
+                self.fail()
 
     def abortConnection(self) -> None:
         """Close the connection at once, with a reset, and drop what waits to be sent."""
@@ -291,7 +295,7 @@ class LoopTransport(asyncio.Protocol):
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._abort(Failure(ConnectionAborted()))
 
-    def _fail(self) -> None:
+    def fail(self) -> None:
         """The protocol has raised an exception: log it, and close the connection because of it."""
         failure = Failure()
         log.failure("a connection ends, for its protocol has failed", failure)
