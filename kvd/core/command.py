@@ -59,7 +59,10 @@ class Command(ABC):
     :param when_aborted: it works in an aborted transaction.
     :param when_expired: it works in a transaction that the server ended.
     :ivar number: its place in the table.
+    :ivar is_data: whether it reads and writes data. (All commands have one class, so that calls go straight to it.)
     """
+
+    is_data: bool = False
 
     def __init__(
         self,
@@ -91,9 +94,7 @@ class Command(ABC):
         :raise kvd.errors.TooLarge: one is over its limit.
         """
 
-
-class DataCommand(Command):
-    """A command that reads and writes data."""
+    # A data command has these two.
 
     def reads(self, args: Any) -> Wanted | None:
         """What it reads; None: nothing."""
@@ -106,13 +107,27 @@ class DataCommand(Command):
         :param answer: the store's answer to what it reads.
         """
 
+    # A session command has this one.
+
+    @abstractmethod
+    def run(self, session: Session, args: Any) -> Any:
+        """Do what it does to its session.
+
+        :return: the result, or a :class:`~kvd.interfaces.Later` for it.
+        """
+
+
+class DataCommand(Command):
+    """A command that reads and writes data."""
+
+    is_data = True
+
+    def run(self, session: Session, args: Any) -> Any:
+        raise TypeError("kvd.core.execution runs data commands")
+
 
 class SessionCommand(Command):
     """A command that does something to its session, or tells about the server."""
 
-    @abstractmethod
-    def run(self, session: Session, args: Any) -> Any:
-        """Do it.
-
-        :return: the result, or a :class:`~kvd.interfaces.Later` for it.
-        """
+    def apply(self, args: Any, answer: Any) -> tuple[Any, Writes | None]:
+        raise TypeError("a session command reads and writes no data")

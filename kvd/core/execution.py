@@ -11,7 +11,7 @@ from collections.abc import Generator
 from typing import Any, Final
 
 from kvd.accounts import Account
-from kvd.core.command import Command, DataCommand, SessionCommand
+from kvd.core.command import Command
 from kvd.core.session import Session, aborted, expired
 from kvd.core.transaction import Transaction
 from kvd.errors import Conflict, OutcomeUnknown, Unavailable
@@ -30,9 +30,8 @@ def run(session: Session, command: Command, args: Any) -> Any:
     :return: its result, or a Later for it.
     :raise kvd.errors.KvdError: what the client is told instead.
     """
-    if isinstance(command, DataCommand):
+    if command.is_data:
         return _execute(session, command, args)
-    assert isinstance(command, SessionCommand)
     txn = session.transaction
     result = command.run(session, args)
     if command.needs_transaction and txn is not None and txn is session.transaction:
@@ -45,7 +44,7 @@ def run(session: Session, command: Command, args: Any) -> Any:
 # Data commands.
 
 
-def _execute(session: Session, command: DataCommand, args: Any) -> Any:
+def _execute(session: Session, command: Command, args: Any) -> Any:
     txn = session.transaction
     if txn is not None:
         txn.used = session.server.seconds()
@@ -57,7 +56,7 @@ def _execute(session: Session, command: DataCommand, args: Any) -> Any:
     return Later(_repeat(session, command, args, result)) if isinstance(result, Later) else result
 
 
-def _attempt(session: Session, command: DataCommand, args: Any, txn: Transaction | None, view: Snapshot) -> Any:
+def _attempt(session: Session, command: Command, args: Any, txn: Transaction | None, view: Snapshot) -> Any:
     """Run a data command once; its result, or a Later for it.
 
     :param txn: the open transaction; None if the command is one of its own.
@@ -74,7 +73,7 @@ def _attempt(session: Session, command: DataCommand, args: Any, txn: Transaction
 
 def _apply_later(
     session: Session,
-    command: DataCommand,
+    command: Command,
     args: Any,
     txn: Transaction | None,
     view: Snapshot,
@@ -102,7 +101,7 @@ def _apply_later(
 
 def _apply(
     session: Session,
-    command: DataCommand,
+    command: Command,
     args: Any,
     txn: Transaction | None,
     view: Snapshot,
@@ -136,7 +135,7 @@ def _read_set(wanted: Wanted | None) -> Reads:
     return wanted if isinstance(wanted, list) else [wanted.range]
 
 
-def _repeat(session: Session, command: DataCommand, args: Any, result: Any) -> Steps:
+def _repeat(session: Session, command: Command, args: Any, result: Any) -> Steps:
     """Attempt a plain command until it meets no conflict.
 
     :param result: what the first attempt came to, if it met none yet.

@@ -246,14 +246,14 @@ class LineCodec(Codec):
             text = wire.result({"items": page.items, "next": page.next})
         else:
             text = wire.result(result)
-        if len(text) > MAX_REPLY:
+        size = len(text)
+        if size > MAX_REPLY:
             wire.too_large_reply()
-        self._add(text)
+        self._replies.append(text)
+        self.size += size
 
     def print_error(self, error: KvdError) -> None:
-        self._add(wire.error(error))
-
-    def _add(self, text: str) -> None:
+        text = wire.error(error)
         self._replies.append(text)
         self.size += len(text)
 
