@@ -1,7 +1,8 @@
 """The account of memory: whoever keeps bytes for clients has an account, and sets it to what it keeps now.
 
-Accounts of one kind share a total, so that no kind can crowd out the others: old values, transactions and buffers each
-have a share of the limit. What is over its share is evicted, largest first. A limit of 0 means: none.
+Accounts of one kind share a total. Old values, transactions and buffers may each take a quarter of the limit: so nobody
+who only holds such things can keep others from storing something. When that is passed, or when somebody wants to store
+something and there is no room, the largest accounts are evicted.
 """
 
 from __future__ import annotations
@@ -13,9 +14,6 @@ from kvd.errors import OutOfMemory
 
 MIB: Final = 1024 * 1024
 
-SPARE: Final = 8 * MIB
-"""Bytes by which everything together, or buffers alone, may be over the limit before the largest account is evicted."""
-
 NO_LIMIT: Final = 2**62
 
 
@@ -24,14 +22,21 @@ def memory_of(text: str | None) -> int:
     return text.__sizeof__()  # what sys.getsizeof gives, in half its time
 
 
+def spare(limit: int) -> int:
+    """Bytes by which a limit may be passed before anything is evicted, and which are kept free for what is not data."""
+    return min(8 * MIB, limit // 16)
+
+
 class Share:
     """What all accounts of one kind hold.
 
-    :ivar used: bytes.
+    :param most: bytes that they may hold together.
+    :ivar used: bytes that they hold.
     """
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, most: int) -> None:
         self.budget: Final = budget
+        self.most: Final = most
         self.used = 0
 
 
@@ -39,7 +44,7 @@ class Account:
     """What one owner keeps for clients.
 
     :param share: the share that it belongs to.
-    :param evict: gives up everything that is held, for the reason given; None if this owner can't.
+    :param evict: gives up what is held, or some of it, for the reason given; None if this owner can't.
     :ivar held: bytes of memory.
     """
 
@@ -80,11 +85,13 @@ class Budget:
         self.used = 0
         self.room = 0
         self.crowded = False
-        self.data: Final = Share(self)
-        self.past: Final = Share(self)
-        self.transactions: Final = Share(self)
-        self.buffers: Final = Share(self)
-        self.sessions: Final = Share(self)
+        quarter = self.limit // 4
+        self.data: Final = Share(self, self.limit)
+        self.past: Final = Share(self, quarter)
+        self.transactions: Final = Share(self, quarter)
+        self.buffers: Final = Share(self, quarter)
+        self.sessions: Final = Share(self, self.limit)
+        self._spare: Final = spare(self.limit)
         self._evictable: dict[Account, None] = {}  # those that hold something
         self.set_crowded(False)
 
@@ -98,17 +105,66 @@ class Budget:
     def set_crowded(self, crowded: bool) -> None:
         """Tell whether the process takes more memory than the limit, though less may be used; then nothing may grow."""
         self.crowded = crowded
-        self.room = 0 if crowded else self.limit - min(SPARE, self.limit // 16)
+        self.room = 0 if crowded else self.limit - self._spare
+
+    def over(self, share: Share) -> bool:
+        """Whether a share has passed its quarter by more than the spare."""
+        return share.used > share.most + self._spare
 
     def strained(self) -> bool:
-        """Whether the largest of transactions and buffers has to go."""
-        return self.used > self.limit + SPARE or self.buffers.used > self.limit // 4 + SPARE
+        """Whether something has to be evicted."""
+        return (
+            self.used > self.limit + self._spare
+            or self.over(self.buffers)
+            or self.over(self.transactions)
+            or self.past.used > self.past.most
+        )
 
     def relieve(self) -> None:
         """Evict the largest accounts until the limits hold."""
-        while self.strained() and self._evictable:
-            largest = max(self._evictable, key=_held)
-            _evict(largest)
+        for share in (self.buffers, self.transactions):
+            while self.over(share) and self._evict_largest(share):
+                pass
+        while self.past.used > self.past.most and self._evict_largest(self.past):
+            pass
+        while self.used > self.limit + self._spare and self._evict_largest(None):
+            pass
+
+    def make_room(self, grown: int) -> None:
+        """Find room for what somebody wants to store: evict the largest accounts, as far as that helps.
+
+        :param grown: bytes.
+        :raise kvd.errors.OutOfMemory: there is none.
+        """
+        # Half of a share is left alone: who fills the memory with data must not end everybody's transactions.
+        while self.used + grown > self.room and not self.crowded and self._passing() > self.limit // 8:
+            if not self._evict_largest(None):
+                break
+        if self.used + grown > self.room:
+            raise self.exceeded()
+
+    def give_up(self) -> bool:
+        """Evict the largest account, because the process takes too much; whether there was one that is not small."""
+        return self._passing() > self.limit // 64 and self._evict_largest(None)
+
+    def _passing(self) -> int:
+        """What can be evicted."""
+        return self.past.used + self.transactions.used + self.buffers.used
+
+    def _evict_largest(self, share: Share | None) -> bool:
+        """Evict the largest account of a share, or of all.
+
+        :return: whether that gave anything up.
+        """
+        largest: Account | None = None
+        for account in self._evictable:
+            if (share is None or account.share is share) and (largest is None or account.held > largest.held):
+                largest = account
+        if largest is None or largest.evict is None:
+            return False
+        held = largest.held
+        largest.evict(f"it held {held} bytes of memory, more than any other, and memory was short")
+        return largest.held < held
 
     def exceeded(self) -> OutOfMemory:
         """The error for what would grow, at the limit."""
@@ -117,14 +173,3 @@ class Budget:
             f"the server is at its memory limit: {self.used} of {self.limit} bytes are used{holes}; "
             "reading, DEL, and overwriting with something no larger still work"
         )
-
-
-def _held(account: Account) -> int:
-    return account.held
-
-
-def _evict(account: Account) -> None:
-    evict = account.evict
-    if evict is not None:
-        evict(f"it held {account.held} bytes of memory, more than any other")
-    account.set(0)  # whatever its owner did

@@ -12,7 +12,7 @@ TODS 6(2), 1981: optimistic concurrency control with backward validation, over s
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from kvd.accounts import Budget
@@ -199,12 +199,15 @@ class Host(NamedTuple):
     :ivar synced: to be called each time :attr:`Store.durable` has grown.
     :ivar failed: to be called, with a reason for people, when what was applied can't be made durable. The daemon then
         tells nobody of what was not durable, and ends.
+    :ivar background: takes an iterator to its end, a step at a time, between the turns of clients: for work that
+        nobody waits for.
     """
 
     reactor: Any
     budget: Budget
     synced: Callable[[], None]
     failed: Callable[[str], None]
+    background: Callable[[Iterator[None]], None]
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

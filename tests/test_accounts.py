@@ -2,48 +2,85 @@
 
 from __future__ import annotations
 
-from functools import partial
-
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from kvd.accounts import MIB, SPARE, Account, Budget
+from kvd.accounts import MIB, Account, Budget, Share, spare
 from kvd.core.limits import Limits
+from kvd.errors import OutOfMemory
 from kvd.testing.conversations import Server
 from kvd.testing.stores import SlowStore
 
 
-def _note(evicted: list[int], size: int, why: str) -> None:
-    evicted.append(size)
+class Owner:
+    """Keeps something, and gives it up when it is told to."""
+
+    def __init__(self, share: Share, size: int, evicted: list[int]) -> None:
+        self.account = Account(share, self.give_up)
+        self.account.set(size)
+        self._evicted = evicted
+
+    def give_up(self, why: str) -> None:
+        self._evicted.append(self.account.held)
+        self.account.set(0)
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 1000))))
-def test_totals_are_the_sums_of_what_is_held(actions: list[tuple[int, int]]) -> None:
-    budget = Budget(0)
-    accounts = [Account([budget.data, budget.transactions][number % 2]) for number in range(10)]
-    for number, size in actions:
-        accounts[number].set(size)
-    assert budget.data.used == sum(account.held for account in accounts[::2])
-    assert budget.transactions.used == sum(account.held for account in accounts[1::2])
-    assert budget.used == budget.data.used + budget.transactions.used
+SIZES = st.lists(st.integers(0, 40), min_size=1)
 
 
-@given(st.lists(st.integers(0, 40), min_size=1), st.integers(0, 200))
-def test_the_largest_accounts_are_evicted_until_the_limit_holds(sizes: list[int], data: int) -> None:
+@given(SIZES, st.integers(0, 200))
+def test_the_largest_accounts_are_evicted_until_all_of_it_is_within_the_limit(sizes: list[int], data: int) -> None:
+    budget = Budget(640 * MIB)
+    evicted: list[int] = []
+    Account(budget.data).set(data * 8 * MIB)
+    owners = [Owner(budget.transactions, size * MIB // 8, evicted) for size in sizes]
+    budget.relieve()
+    assert evicted == sorted(evicted, reverse=True)
+    assert not evicted or min(evicted) >= max(owner.account.held for owner in owners)
+    assert budget.used <= 640 * MIB + spare(640 * MIB) or budget.transactions.used == 0
+    assert not evicted or budget.used + evicted[-1] > 640 * MIB + spare(640 * MIB)
+
+
+@given(st.sampled_from(["transactions", "buffers"]), SIZES)
+def test_no_kind_takes_more_than_a_quarter(name: str, sizes: list[int]) -> None:
     budget = Budget(64 * MIB)
     evicted: list[int] = []
-    Account(budget.data).set(data * MIB)
-    for size in sizes:
-        account = Account(budget.transactions, partial(_note, evicted, size))
-        account.set(size * MIB)
+    others: list[int] = []
+    share = getattr(budget, name)
+    Owner(budget.buffers if name == "transactions" else budget.transactions, 8 * MIB, others)
+    owners = [Owner(share, size * MIB, evicted) for size in sizes]
     budget.relieve()
-    kept = sorted(sizes)[: len(sizes) - len(evicted)]
-    most = max(0, 64 * MIB + SPARE - data * MIB)
-    assert evicted == sorted(evicted, reverse=True) == sorted(sizes, reverse=True)[: len(evicted)]
-    assert sum(kept) * MIB <= most or not any(kept)
-    if evicted:
-        assert (sum(kept) + evicted[-1]) * MIB > most
+    assert share.used <= 16 * MIB + spare(64 * MIB)
+    assert not evicted or share.used + evicted[-1] > 16 * MIB + spare(64 * MIB)
+    assert not evicted or min(evicted) >= max(owner.account.held for owner in owners)
+    assert others == []
+
+
+def test_who_wants_to_store_something_gets_room_from_the_largest_first() -> None:
+    budget = Budget(64 * MIB)
+    evicted: list[int] = []
+    Account(budget.data).set(41 * MIB)
+    for size in (1, 9, 3, 4, 2):
+        Owner(budget.transactions, size * MIB, evicted)
+    budget.make_room(2 * MIB)
+    assert evicted == [9 * MIB]
+    budget.make_room(12 * MIB)
+    assert evicted == [9 * MIB, 4 * MIB]
+    with pytest.raises(OutOfMemory):  # what is left is an eighth of the limit, and stays
+        budget.make_room(40 * MIB)
+    assert evicted == [9 * MIB, 4 * MIB]
+
+
+def test_what_can_not_be_evicted_now_is_not_tried_for_ever() -> None:
+    budget = Budget(16 * MIB)
+    stubborn = Account(budget.transactions, lambda why: None)
+    stubborn.set(100 * MIB)
+    budget.relieve()
+    with pytest.raises(OutOfMemory):
+        budget.make_room(1)
+    assert stubborn.held == 100 * MIB
 
 
 def test_a_closed_account_holds_nothing_and_is_never_evicted() -> None:

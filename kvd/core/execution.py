@@ -225,7 +225,10 @@ def check(session: Session) -> Any:
 
 
 def _check_later(session: Session, txn: Transaction, waiting: Later[Any]) -> Steps:
-    return _checked(session, txn, (yield from read(waiting)))
+    found = yield from read(waiting)
+    if txn.expired is not None:
+        raise expired(txn)
+    return _checked(session, txn, found)
 
 
 def _checked(session: Session, txn: Transaction, found: Any) -> dict[str, Any]:

@@ -189,7 +189,7 @@ class Session:
         if txn.bytes > limits.transaction_bytes > 0:
             raise TooLarge(f"the transaction takes {txn.bytes} bytes; at most {limits.transaction_bytes} are allowed")
         budget = self.server.budget
-        if budget.used > budget.room:
+        if budget.strained():
             budget.relieve()
             if txn.expired is not None:
                 raise expired(txn)

@@ -62,3 +62,5 @@ class ResidentWatch:
             self._no_trim_before = now + TRIM_SHARE * (now - began)
             resident = resident_bytes()
         self._budget.set_crowded(resident > self._most)
+        if self._budget.crowded:
+            self._budget.give_up()  # one account a look: what it gives up shows in the next

@@ -89,7 +89,9 @@ class StoreService(Service):
     def startService(self) -> None:
         """Open the store, and begin to watch over the time limits."""
         super().startService()
-        started = self.store.start(Host(self.clock, self.core.budget, self.outbox.synced, self._failed))
+        started = self.store.start(
+            Host(self.clock, self.core.budget, self.outbox.synced, self._failed, self.turns.background)
+        )
         if started is not None:
             self.walker.take(started, lambda: False).addErrback(self._not_started)
         limits = self.core.limits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -37,6 +37,16 @@ class TurnQueue:
         come: Deferred[None] = Deferred()
         self.add(lambda: come.callback(None))
         return come
+
+    def background(self, steps: Iterator[None]) -> None:
+        """Take an iterator to its end, one step a turn."""
+
+        def step() -> None:
+            for _ in steps:
+                self.add(step)
+                break
+
+        self.add(step)
 
     def _take(self) -> None:
         self._before()

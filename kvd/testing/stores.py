@@ -19,7 +19,8 @@ from twisted.internet.task import Clock
 from kvd.errors import Conflict, KvdError, OutcomeUnknown, Unavailable
 from kvd.interfaces import Changed, Count, Host, Later, Page, Reads, Scan, Snapshot, Store, Writes, later
 from kvd.stores.memory.journal import Journal
-from kvd.stores.memory.store import MemorySnapshot, MemoryStore
+from kvd.stores.memory.snapshots import MemorySnapshot
+from kvd.stores.memory.store import MemoryStore
 
 
 class SlowStore(Store):

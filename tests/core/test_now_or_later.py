@@ -80,4 +80,4 @@ def test_no_snapshot_is_left_open(kind: type[SlowStore]) -> None:
         for number in range(1, 6):
             server.client(number).protocol.dataReceived(rand.choice(commands) + b"\n")
         server.settle()
-    assert store.memory.history.newest is None
+    assert store.memory.data.history.newest is None

@@ -10,13 +10,15 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 import kvd.daemon.resident
-from kvd.accounts import MIB, SPARE
+from kvd.accounts import MIB, spare
 from kvd.core.connection import TURN_REQUESTS
 from kvd.core.limits import Limits, half_of_memory
 from kvd.core.session import SESSION_BYTES
 from kvd.daemon.stream import Refusal
 from kvd.protocols.line import factory as line_factory
-from kvd.stores.memory.store import PIECE, MemoryStore, pair_bytes
+from kvd.stores.memory.data import pair_bytes
+from kvd.stores.memory.store import MemoryStore
+from kvd.stores.memory.validation import PIECE
 from kvd.testing.conversations import Server
 from kvd.testing.stores import SlowStore
 
@@ -317,7 +319,7 @@ def test_half_lines_count_and_the_largest_is_given_up_first() -> None:
     server.client(1).send(b"PUT polite ")
     for number in range(2, 7):
         server.client(number).send(b"x" * (5 * MIB))
-    assert server.service.core.budget.buffers.used <= 5 * MIB + SPARE
+    assert server.service.core.budget.buffers.used <= 5 * MIB + spare(20 * MIB)
     assert sum(server.client(number).closed for number in range(2, 7)) >= 2
     assert server.client(1).exchange(b"1\n") == b'{"status": "Ok"}\n'
 
@@ -330,7 +332,7 @@ def test_replies_that_are_not_read_count_and_their_client_is_given_up(monkeypatc
         protocol = client.protocol  # whose transport now says at each write that its buffer is full
         monkeypatch.setattr(client.transport, "write", lambda _, protocol=protocol: protocol.pauseProducing())
         client.protocol.dataReceived(b"GET big\n")
-    assert server.service.core.budget.used <= 16 * MIB + SPARE
+    assert server.service.core.budget.used <= 16 * MIB + spare(16 * MIB)
     assert any(server.client(number).closed for number in range(2, 40))
     server.play('1 PING -> "PONG"')
 
@@ -341,8 +343,8 @@ def test_who_is_given_up_holds_nothing_even_if_its_transport_takes_its_time(monk
         monkeypatch.setattr(server.client(number).transport, "abortConnection", lambda: None)
         server.client(number).send(b"x" * (5 * MIB))
     budget = server.service.core.budget
-    assert budget.buffers.used <= 5 * MIB + SPARE
-    assert server.service.core.info()["clients"]["dropped"] == 3
+    assert budget.buffers.used <= 5 * MIB + spare(20 * MIB)
+    assert server.service.core.info()["clients"]["dropped"] == 4
     for number in range(1, 6):
         server.client(number).transport.loseConnection()
     assert (budget.used, budget.buffers.used) == (0, 0)
@@ -421,10 +423,10 @@ def test_who_leaves_in_the_middle_of_a_long_scan_leaves_nothing_behind() -> None
     server.client(1).protocol.dataReceived(b"SCAN LIMIT 10000\n")
     store = server.service.store
     assert isinstance(store, MemoryStore)
-    assert store.history.oldest is not None
+    assert store.data.history.oldest is not None
     server.client(1).transport.loseConnection()
     server.settle()
-    assert store.history.oldest is None
+    assert store.data.history.oldest is None
 
 
 def test_of_two_that_pipeline_without_end_neither_starves() -> None:

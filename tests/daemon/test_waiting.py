@@ -115,7 +115,7 @@ def test_a_client_that_leaves_while_it_waits_is_rolled_back(slow: SlowStore) -> 
     server.client(1).transport.loseConnection()
     server.settle()
     server.play("2 GET a -> null")
-    assert slow.memory.history.newest is None
+    assert slow.memory.data.history.newest is None
 
 
 def test_an_accepted_commit_happens_even_if_its_client_leaves(slow: SlowStore) -> None:
@@ -128,7 +128,7 @@ def test_an_accepted_commit_happens_even_if_its_client_leaves(slow: SlowStore) -
     server.client(1).transport.loseConnection()
     slow.clock.advance(1)
     server.play('2 GET a -> "1"')
-    assert slow.memory.history.newest is None
+    assert slow.memory.data.history.newest is None
 
 
 def test_a_transaction_does_not_expire_while_its_request_is_under_way(slow: SlowStore) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from twisted.internet.task import Clock
 
-from kvd.stores.memory.store import pair_bytes
+from kvd.stores.memory.data import pair_bytes
 from kvd.testing.conversations import Server, short
 from kvd.testing.stores import SlowStore
 

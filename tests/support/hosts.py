@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from twisted.internet.task import Clock
 
 from kvd.accounts import Budget
@@ -10,4 +12,4 @@ from kvd.interfaces import Host
 
 def host(limit: int = 0) -> Host:
     """What a daemon offers whose memory is limited to so many bytes; 0: it is not."""
-    return Host(Clock(), Budget(limit), lambda: None, lambda why: None)
+    return Host(Clock(), Budget(limit), lambda: None, lambda why: None, lambda steps: deque(steps, maxlen=0).clear())

@@ -6,25 +6,48 @@ on fixed occasions, not by chance, so that runs repeat. They need the plain buil
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
+from kvd.accounts import Budget
 from kvd.core.lines import LineCodec
 from kvd.daemon.service import StoreService
 from kvd.daemon.stream import StreamFactory
 from kvd.errors import Conflict
-from kvd.interfaces import Count, Later, Page, Range, Reads, Scan, Writes
-from kvd.stores.memory.store import MemorySnapshot, MemoryStore
+from kvd.interfaces import Changed, Count, Later, Page, Range, Reads, Scan, Snapshot, Writes
+from kvd.stores.memory.data import Data
+from kvd.stores.memory.history import Mark
+from kvd.stores.memory.snapshots import Latest, MemorySnapshot, nobody
+from kvd.stores.memory.store import MemoryStore
+
+
+class LyingData(Data):
+    """The data of a store that lies: whatever is to be applied goes through the store first."""
+
+    liar: LyingStore
+
+    def apply(self, writes: Writes, by: int) -> None:
+        """Let the store do what it pleases."""
+        self.liar.apply(writes, by)
+
+    def really_apply(self, writes: Writes, by: int) -> None:
+        """Store."""
+        super().apply(writes, by)
 
 
 class LyingSnapshot(MemorySnapshot):
     """A snapshot that its store can make lie."""
 
-    _store: LyingStore
+    def __init__(self, store: LyingStore, mark: Mark) -> None:
+        super().__init__(store.data, mark)
+        self._store = store
 
-    def conflicts(self, reads: Reads, limit: int) -> list[tuple[str, int | None]]:
+    def conflicts(self, reads: Reads, limit: int) -> Changed:
         """What the store has left of the truth."""
         kept = [read for read in reads if self._store.checks(read)]
-        return [found for found in super().conflicts(kept, limit) if self._store.tells(found[0], kept)]
+        found = super().conflicts(kept, limit)
+        assert not isinstance(found, Later)  # what these stores are asked is little
+        return [each for each in found if self._store.tells(each[0], kept)]
 
     def commit(self, reads: Reads, writes: Writes, by: int) -> None:
         """Commit, or refuse and store it nevertheless."""
@@ -38,9 +61,20 @@ class LyingSnapshot(MemorySnapshot):
 class LyingStore(MemoryStore):
     """A memory store in which every part that subclasses replace still tells the truth."""
 
-    def snapshot(self, ended: Callable[[str], None] = lambda reason: None) -> MemorySnapshot:
+    def _begin(self, budget: Budget, background: Callable[[Iterator[None]], None]) -> None:
+        super()._begin(budget, background)
+        self.lying_data = LyingData(self, None, budget, background)
+        self.lying_data.liar = self
+        self.data = self.lying_data
+        self._latest = Latest(self.data)
+
+    def apply(self, writes: Writes, by: int) -> None:
+        """Store a commit."""
+        self.lying_data.really_apply(writes, by)
+
+    def snapshot(self, ended: Callable[[str], None] = nobody) -> MemorySnapshot:
         """The state as it is now."""
-        return LyingSnapshot(self, self.history.open(ended))
+        return LyingSnapshot(self, self.data.history.begin(ended))
 
     def checks(self, read: str | Range) -> bool:
         """Whether a commit looks at this that was read."""
@@ -75,41 +109,52 @@ class DeletionsMissed(LyingStore):
 
     def tells(self, key: str, reads: list[str | Range]) -> bool:
         """All but ranges from which something has gone."""
-        return self.values.get(key) is not None or key in reads
+        return self.data.values.get(key) is not None or key in reads
 
 
 class LateSnapshot(LyingStore):
     """The snapshot is taken at the first read, not at START."""
 
-    def snapshot(self, ended: Callable[[str], None] = lambda reason: None) -> MemorySnapshot:
+    def snapshot(self, ended: Callable[[str], None] = nobody) -> Any:
         """A snapshot of later."""
-        return _TakenLate(self, self.history.open(ended))
+        return _TakenLate(self, ended)
 
 
-class _TakenLate(LyingSnapshot):
-    _fresh = False
+class _TakenLate(Snapshot):
+    def __init__(self, store: LyingStore, ended: Callable[[str], None]) -> None:
+        self._store = store
+        self._ended = ended
+        self._taken: MemorySnapshot | None = None
 
-    def _refresh(self) -> None:
-        if not self._fresh and not self._mark.closed:
-            self._fresh = True
-            ended = self._mark.ended
-            self.close()
-            self._mark = self._store.history.open(ended)
+    def _there(self) -> MemorySnapshot:
+        if self._taken is None:
+            self._taken = LyingStore.snapshot(self._store, self._ended)
+        return self._taken
 
     def read(self, keys: list[str]) -> list[str | None]:
         """The values as they are at the first read."""
-        self._refresh()
-        return super().read(keys)
+        return self._there().read(keys)
 
     def scan(self, scan: Scan) -> Page | Later[Page]:
         """A page of what is there at the first read."""
-        self._refresh()
-        return super().scan(scan)
+        return self._there().scan(scan)
 
     def count(self, count: Count) -> int | Later[int]:
         """The number of keys as it is at the first read."""
-        self._refresh()
-        return super().count(count)
+        return self._there().count(count)
+
+    def conflicts(self, reads: Reads, limit: int) -> Changed | Later[Changed]:
+        """What was changed since the first read."""
+        return self._there().conflicts(reads, limit)
+
+    def commit(self, reads: Reads, writes: Writes, by: int) -> Later[None] | None:
+        """Commit on top of the first read."""
+        return self._there().commit(reads, writes, by)
+
+    def close(self) -> None:
+        """Give it up, if it was taken."""
+        if self._taken is not None:
+            self._taken.close()
 
 
 class _InTwoSteps(LyingStore):
@@ -133,7 +178,7 @@ class _InTwoSteps(LyingStore):
             _, writes, by = self._rest.pop(0)
             super().apply(writes, by)
 
-    def snapshot(self, ended: Callable[[str], None] = lambda reason: None) -> MemorySnapshot:
+    def snapshot(self, ended: Callable[[str], None] = nobody) -> MemorySnapshot:
         """A snapshot, before which something of earlier may be stored."""
         self._event()
         return super().snapshot(ended)

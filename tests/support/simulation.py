@@ -31,7 +31,8 @@ from kvd.core.limits import Limits
 from kvd.daemon.service import StoreService
 from kvd.interfaces import Store
 from kvd.protocols.line import factory as line_factory
-from kvd.stores.memory.store import MemoryStore, pair_bytes
+from kvd.stores.memory.data import pair_bytes
+from kvd.stores.memory.store import MemoryStore
 from kvd.testing.stores import FlakyStore, StoreBroke
 from kvd.verify.check import check, told
 from tests.support.lying_stores import STORES, swapping_factory
@@ -122,7 +123,7 @@ class Simulation:
         self._service.startService()
         if self._service._memory_watch.running:  # it looks at the real process, for which no seed can speak
             self._service._memory_watch.stop()
-        self._memory.apply({**START_DATA}, 0)
+        self._memory.data.apply({**START_DATA}, 0)
         crowds = [crowd.office(rand.randint(2, 5)) for _ in range(rand.randint(1, 2))]
         crowds += [Typist(crowd).work() for _ in range(rand.randint(0, 3))]
         self._at_work = gatherResults([Deferred.fromCoroutine(each).addErrback(self._failed) for each in crowds])
@@ -133,7 +134,7 @@ class Simulation:
         self._go_on_until(lambda: self._at_work is not None and bool(self._at_work.called), "all clients are done")
         self._go_on_until(lambda: not self._pending(), "nothing is under way any more")
         self._check_end()
-        crowd.audit({key: self._memory.values.get(key) or "" for key in self._memory.order})
+        crowd.audit({key: self._memory.data.values.get(key) or "" for key in self._memory.data.order})
 
     def _go_on_until(self, condition: Callable[[], bool], what: str) -> None:
         clock = self._clock
@@ -171,17 +172,17 @@ class Simulation:
 
     def _check_end(self) -> None:
         memory, shared = self._memory, self._service.core
-        pairs = sum(pair_bytes(key, memory.values.get(key) or "") for key in memory.order)
+        pairs = sum(pair_bytes(key, memory.data.values.get(key) or "") for key in memory.data.order)
         found = {
             "connections": (len(shared.sessions), 0),
             "links": ([end.name for end in self._network.links], []),
             "open transactions": (shared.transactions["open"], 0),
-            "open snapshots": (memory.history.newest is not None, False),
+            "open snapshots": (memory.data.history.newest is not None, False),
             "old values": (memory.info()["old_values"], 0),
-            "dead keys": (list(memory.dead), []),
+            "dead keys": (list(memory.data.dead), []),
             "bytes in use": (shared.budget.used, pairs),
             "bytes of buffers": (shared.budget.buffers.used, 0),
-            "lines that were not whole, stored": (memory.values.get(HALF_LINE.split()[1].decode()), None),
+            "lines that were not whole, stored": (memory.data.values.get(HALF_LINE.split()[1].decode()), None),
         }
         self.problems += [
             f"end: {what}: {value}, not {right}" for what, (value, right) in found.items() if value != right
