@@ -11,23 +11,29 @@ import time
 from typing import Any
 
 from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 import kvd
+from kvd.core.limits import Limits
 from kvd.daemon.listen import server_endpoint
 from kvd.daemon.options import Options, limits_from
 from kvd.daemon.ports import CannotStart, Port
-from kvd.daemon.service import StoreService
+from kvd.daemon.service import StoreService, is_compiled
 from kvd.reactor import transport_name
 
 log = Logger()
 
 
 class Daemon(MultiService):
-    """All of the daemon: its ports, and the store service behind them."""
+    """All of the daemon: its ports, and the store service that they serve.
 
-    def __init__(self, store: StoreService, ports: list[Port]) -> None:
+    :param notes: what is to be told at the start.
+    """
+
+    def __init__(self, store: StoreService, ports: list[Port], notes: list[str]) -> None:
         super().__init__()
+        self._notes = notes
         self._ports = ports
         store.setServiceParent(self)
         for port in ports:  # children stop in the reverse order, so the ports are closed first
@@ -47,18 +53,34 @@ class Daemon(MultiService):
 
     def startService(self) -> None:
         """Start, and say so."""
-        # There is nothing to reload; and a hangup of the terminal must not take the data away.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        ignore_signals()
         calm_collector()
         super().startService()
         log.info(
-            "kvd {version} listens on {ports}; store {store} ({promise}); transport {transport}",
+            "kvd {version} listens on {ports}; store {store} ({promise}); transport {transport}; core {core}",
             version=kvd.__version__,
+            core="compiled" if is_compiled() else "not compiled, which is several times slower",
             ports=", ".join(map(str, self._ports)),
             store=self._store.store.name,
             promise=self._store.store.promise,
             transport=transport_name(self._store.clock),
         )
+        for note in self._notes:
+            log.warn("{note}", note=note)
+
+    def stopService(self) -> Deferred[Any]:
+        """Stop, and take no notice if that is asked for once more."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        stopped: Deferred[Any] = super().stopService()
+        return stopped
+
+
+def ignore_signals() -> None:
+    """Ignore what must not take the data away: a hangup, and a request to rotate a log that is not a file."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # there is nothing to reload
+    if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:  # else twistd rotates the log
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def calm_collector() -> None:
@@ -72,12 +94,28 @@ def calm_collector() -> None:
     gc.set_threshold(10_000, 20, 10_000)
 
 
-def allow_open_files(clients: int) -> None:
-    """Raise the soft limit on open files, as far as it goes, so that each client can have its own."""
+OTHER_FILES = 64
+"""Files that are open besides the connections, and those of clients that are being refused."""
+
+
+def allow_open_files(limits: Limits) -> str | None:
+    """Raise the soft limit on open files, so that each client can have its own; or have fewer clients.
+
+    :return: what is to be told about that.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = clients + 100 if clients else hard
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
+    if hard == resource.RLIM_INFINITY:
+        hard = 2**20
+    wanted = limits.clients + OTHER_FILES if limits.clients else hard
+    allowed = min(wanted, hard)
+    if soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    if allowed == wanted and limits.clients:
+        return None
+    asked, limits.clients = limits.clients, max(1, hard - OTHER_FILES)
+    if not asked:
+        return None
+    return f"at most {limits.clients} clients at a time, not {asked}: this process may have {hard} open files"
 
 
 def makeService(options: Options, reactor: Any = None) -> Daemon:
@@ -88,7 +126,7 @@ def makeService(options: Options, reactor: Any = None) -> Daemon:
     if reactor is None:
         from twisted.internet import reactor
     limits = limits_from(options)
-    allow_open_files(limits.clients)
+    note = allow_open_files(limits)
     store = StoreService(options.made_store, reactor, limits, time.monotonic, die)
     factories = {name: protocol(store) for name, protocol in options.protocols.items()}
     ports = []
@@ -100,7 +138,7 @@ def makeService(options: Options, reactor: Any = None) -> Daemon:
                 error = LookupError("systemd has passed no such socket")
             raise SystemExit(f"twistd kvd: can't listen on {listener.name!r}: {error}") from None
         ports.append(Port(listener, endpoint, factories[listener.protocol], bool(options["open"])))
-    return Daemon(store, ports)
+    return Daemon(store, ports, [note] if note else [])
 
 
 def die(why: str) -> None:

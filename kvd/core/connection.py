@@ -34,7 +34,9 @@ class Connection:
     :ivar waiting: what the last turn ended with, if that must be waited for.
     :ivar late: whether it has to wait for its turn.
     :ivar active: when it last had a turn.
-    :ivar line_since: since when a request is awaited, or its end; None: none is.
+    :ivar line_since: since when the end of a request is awaited; None: none has begun.
+    :ivar spoken: whether a whole request has arrived.
+    :ivar closed: whether what still arrives is dropped.
     """
 
     def __init__(self, session: Session, codec: Codec, output: Output) -> None:
@@ -47,7 +49,9 @@ class Connection:
         self.waiting: Later[None] | None = None
         self.late = False
         self.active: float = self._seconds()
-        self.line_since: float | None = self.active
+        self.line_since: float | None = None
+        self.spoken = False
+        self.closed = False
         self._late_until: float = 0.0  # until when its turns come after others', because one took long; 0: they don't
 
     def take(self, data: bytes) -> bool:
@@ -55,6 +59,8 @@ class Connection:
 
         :return: whether there is more to see to.
         """
+        if self.closed:
+            return False
         at_once = self._receive(data)
         if not self.reading:
             return True
@@ -68,6 +74,8 @@ class Connection:
         """Take in what has arrived; whether it may have its turn before others had theirs."""
         codec = self.codec
         whole = codec.feed(data)
+        if whole:
+            self.spoken = True
         if not codec.unfinished():
             self.line_since = None
         elif self.line_since is None or whole:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 
 from kvd.accounts import MIB
+from kvd.core.machine import memory_limit
 
 
 def half_of_memory() -> int:
-    """Half of the memory that this process can have: the machine's, or that of its control group if that is less."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        with open("/sys/fs/cgroup/memory.max") as file:
-            memory = min(memory, int(file.read()))
-    except (OSError, ValueError):  # there is no such group, or its limit is "max"
-        pass
-    return memory // 2
+    """Half of the memory that this process can have."""
+    return memory_limit() // 2
 
 
 @dataclass
@@ -26,9 +20,9 @@ class Limits:
     clients: int = 10_000
     """Connections at a time."""
     line_time: float = 60.0
-    """For a line to arrive whole, and for the first line of a connection to arrive at all."""
+    """For a line that has begun to arrive whole."""
     idle_time: float = 0.0
-    """For which a connection may be silent."""
+    """For which a connection may be silent, and may leave what was sent to it unread."""
     transaction_idle: float = 60.0
     """For which an open transaction may be unused."""
     transaction_time: float = 600.0

@@ -26,7 +26,9 @@ class Server:
     :param limits: what protects it.
     :param fault: logs the exception that is being handled.
     :param about: the section "server" of INFO.
+    :param resident: what the process takes in memory.
     :ivar sessions: those that are open, by id.
+    :ivar expected: how many connections were accepted that have no session yet.
     :ivar calls: how often each command was called, by its number in the command table.
     :ivar errors: how often each code was answered.
     :ivar transactions: how many are open, and how many ended in which way.
@@ -40,14 +42,17 @@ class Server:
         limits: Limits,
         fault: Callable[[], None],
         about: Callable[[], dict[str, Any]],
+        resident: Callable[[], int],
     ) -> None:
         self.store: Final = store
         self.seconds: Final = seconds
         self.limits: Final = limits
         self.fault = fault
         self.about = about
+        self._resident: Final = resident
         self.budget: Final = Budget(limits.memory)
         self.sessions: dict[int, Session] = {}
+        self.expected = 0
         self.accepted = 0
         self.refused = 0
         self.dropped = 0
@@ -68,11 +73,8 @@ class Server:
         return session
 
     def full(self) -> bool:
-        """Whether one more client would be too many; it is counted as refused then."""
-        if len(self.sessions) < self.limits.clients or not self.limits.clients:
-            return False
-        self.refused += 1
-        return True
+        """Whether one more client would be too many."""
+        return len(self.sessions) + self.expected >= self.limits.clients > 0
 
     def expire(self, now: float) -> None:
         """End the transactions that have been idle, or open, for too long."""
@@ -99,6 +101,7 @@ class Server:
                 **self.store.info(),
                 "memory": self.budget.used,
                 "memory_limit": limits.memory,
+                "resident": self._resident(),
             },
             "transactions": {
                 **self.transactions,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
 from twisted.python import usage
 
 import kvd
 from kvd.core.limits import Limits
+from kvd.daemon.listeners import DEFAULT_PROTOCOL, Listener, listener
 from kvd.errors import KvdError
 from kvd.interfaces import Store
 from kvd.numbers import count, seconds, size
@@ -17,41 +17,6 @@ from kvd.plugins import IProtocolPlugin, IStorePlugin, known
 from kvd.reactor import install_reactor
 
 DEFAULT_PORT = 8765
-
-BACKLOG = 511
-"""Connections that may wait to be accepted; with Twisted's 50, a burst of 100 takes a second."""
-
-
-DEFAULT_PROTOCOL = "line"
-
-
-class Listener(NamedTuple):
-    """One ``--listen``.
-
-    :ivar protocol: the name of the protocol.
-    :ivar name: the endpoint, as the user wrote it.
-    """
-
-    protocol: str
-    name: str
-
-    @property
-    def endpoint(self) -> str:
-        """The endpoint with what is not said: a TCP port is on loopback, and a burst of connections finds room."""
-        kind, *rest = re.split(r"(?<!\\):", self.name)
-        if kind != "tcp":
-            return self.name
-        positional = [word for word in rest if "=" not in word]
-        names = {word.partition("=")[0] for word in rest if "=" in word}
-        interface = "" if len(positional) > 1 or "interface" in names else ":interface=127.0.0.1"
-        backlog = "" if len(positional) > 2 or "backlog" in names else f":backlog={BACKLOG}"
-        return f"{self.name}{interface}{backlog}"
-
-
-def _protocol_and_endpoint(value: str) -> tuple[str, str]:
-    """Take ``[NAME=]ENDPOINT`` apart. The type of an endpoint has no ``=``."""
-    name, equals, endpoint = value.partition("=")
-    return (name, endpoint) if equals and ":" not in name else (DEFAULT_PROTOCOL, value)
 
 
 def _listed(interface: Any) -> str:
@@ -140,12 +105,12 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Check what stands in the options, as far as that opens nothing; and choose the reactor, before it is used."""
         install_reactor()
-        self.listeners = [Listener(*_protocol_and_endpoint(value)) for value in self["listen"]]
-        if self["port"] is not None or not any(listener.protocol == DEFAULT_PROTOCOL for listener in self.listeners):
+        self.listeners = [listener(value) for value in self["listen"]]
+        if self["port"] is not None or not any(each.protocol == DEFAULT_PROTOCOL for each in self.listeners):
             port = DEFAULT_PORT if self["port"] is None else self["port"]
             interface = self["interface"].replace("\\", r"\\").replace(":", r"\:")
             self.listeners.insert(0, Listener(DEFAULT_PROTOCOL, f"tcp:{port}:interface={interface}"))
-        names = {listener.protocol for listener in self.listeners}
+        names = {each.protocol for each in self.listeners}
         self.protocols = {name: self._load(IProtocolPlugin, name) for name in names}
         self.made_store = self._make_store(self["store"])
 

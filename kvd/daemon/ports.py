@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from ipaddress import ip_address
+
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
@@ -10,7 +13,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kvd.daemon.addresses import is_local, shown_address
-from kvd.daemon.options import DEFAULT_PROTOCOL, Listener
+from kvd.daemon.listeners import DEFAULT_PROTOCOL, Listener
+from kvd.daemon.unix import clear_stale_socket
 
 log = Logger()
 
@@ -47,6 +51,7 @@ class Port(Service):
         :raise CannotStart: if the port is taken, or is open to other machines though nobody said so.
         """
         super().privilegedStartService()
+        self._look_first()
         failed: list[Failure] = []
         self._endpoint.listen(self._factory).addCallbacks(self._bound, failed.append)
         if failed:
@@ -56,7 +61,28 @@ class Port(Service):
         address = self._port.getHost()
         if not self._open_to_all and not is_local(address):
             self._port.stopListening()
-            raise CannotStart(f"--open is needed for {shown_address(address)}, which other machines can reach")
+            raise open_needed(shown_address(address))
+
+    def _look_first(self) -> None:
+        """See to what can be seen to before anything is bound."""
+        listener = self._listener
+        if listener.kind == "unix":
+            clear_stale_socket(listener.argument("address", 0) or "")
+        elif listener.kind in ("tcp", "tcp6") and not self._open_to_all:
+            interface = listener.argument("interface", 1)
+            if interface is None and listener.kind == "tcp":
+                return  # it is on loopback then
+            with suppress(ValueError):  # a name is looked up when it is bound
+                address = ip_address(interface or ("::" if listener.kind == "tcp6" else "0.0.0.0"))
+                if not address.is_loopback:
+                    host = f"[{address}]" if address.version == 6 else str(address)
+                    raise open_needed(f"{host}:{listener.argument('port', 0)}")
+
+    def startService(self) -> None:
+        """Bind now, where nobody did before: twist has no privileges to drop."""
+        super().startService()
+        if self._port is None:
+            self.privilegedStartService()
 
     def _bound(self, port: IListeningPort) -> None:
         self._port = port
@@ -70,6 +96,11 @@ class Port(Service):
     def __str__(self) -> str:
         address = "nothing" if self._port is None else shown_address(self._port.getHost())
         return address if self._listener.protocol == DEFAULT_PROTOCOL else f"{address} ({self._listener.protocol})"
+
+
+def open_needed(address: str) -> CannotStart:
+    """The error for an address that is open to other machines, though nobody said that it may be."""
+    return CannotStart(f"--open is needed for {address}, which other machines can reach")
 
 
 def _reason(failure: Failure) -> str:

@@ -24,8 +24,15 @@ from kvd.core.session import Server, Session
 from kvd.daemon.resident import EVERY, ResidentWatch, resident_bytes
 from kvd.daemon.steps import Walker
 from kvd.daemon.turns import TurnQueue
+from kvd.errors import Idle, KvdError
 from kvd.interfaces import Host, Store
 from kvd.reactor import transport_name
+
+SHORTEST_LOOK = 0.02
+"""Seconds between two looks at the time limits, however short they are."""
+
+MOST_REFUSALS = 16
+"""Clients that are being told that there are too many, at a time."""
 
 STOP_LIMIT = 5.0
 """Seconds that clients have, when the server stops, to read what was sent to them."""
@@ -38,8 +45,14 @@ class Stream(Protocol):
 
     session: Session
 
-    def overdue(self, now: float) -> str | None:
-        """Why it is to be disconnected; None if it is not."""
+    def is_silent_newcomer(self, now: float) -> bool | None:
+        """Whether it has been silent for long, without a whole request ever; None: there was one."""
+
+    def look_after(self, now: float) -> None:
+        """Keep the time limits."""
+
+    def dismiss(self, error: KvdError) -> None:
+        """Close it, and say why."""
 
     def stop(self) -> None:
         """The server stops."""
@@ -60,6 +73,7 @@ class StoreService(Service):
     :param seconds: tells the time; the clock's if it is not given. A reactor's may stand still while it is busy.
     :param die: ends the process at once, for the reason given, because what was applied can't be made durable.
     :ivar core: what the sessions share.
+    :ivar refusals: how many clients are being told that there are too many.
     """
 
     def __init__(
@@ -73,12 +87,15 @@ class StoreService(Service):
         self.store = store
         self.clock = clock
         self.seconds = seconds or clock.seconds
-        self.core = Server(store, self.seconds, limits or Limits(), self._fault, self._about)
+        self.core = Server(store, self.seconds, limits or Limits(), self._fault, self._about, resident_bytes)
         self.outbox = Outbox(store, soon(clock))
         self.turns = TurnQueue(clock, self.seconds, self.outbox.flush)
         self.walker = Walker(store, self.turns, clock, self.core.limits.store_wait)
         self._die = die
         self._streams: dict[int, Stream] = {}
+        self._newcomers: dict[Stream, None] = {}  # in the order in which they came; some may have said something since
+        self.refusals = 0
+        self._refused_since = 0
         self._begun = self.seconds()
         self._all_gone: Deferred[None] | None = None
         self._watch = LoopingCall(self._look_after)
@@ -96,7 +113,7 @@ class StoreService(Service):
             self.walker.take(started, lambda: False).addErrback(self._not_started)
         limits = self.core.limits
         times = [limits.transaction_idle, limits.transaction_time, limits.line_time, limits.idle_time]
-        self._watch.start(min([1.0, *(time / 4 for time in times if time)]), now=False)
+        self._watch.start(max(SHORTEST_LOOK, min([1.0, *(time / 4 for time in times if time)])), now=False)
         if limits.memory:
             self._resident = ResidentWatch(self.core.budget, self.seconds)
             self._memory_watch.start(EVERY, now=False)
@@ -140,32 +157,74 @@ class StoreService(Service):
 
         :param address: where the client is, for people.
         """
-        session = self.core.open(address, lambda why: self._drop(stream, why))
+        session = self.core.open(address, lambda why: self.drop(stream, why))
         self._streams[session.id] = stream
+        self._newcomers[stream] = None
         return session
+
+    def make_place(self) -> bool:
+        """Dismiss the client that has been silent for longest and never said anything, if it has had its time.
+
+        :return: whether there was one.
+        """
+        now = self.seconds()
+        for stream in list(self._newcomers):
+            silent = stream.is_silent_newcomer(now)
+            if silent is None:
+                del self._newcomers[stream]
+            elif silent:
+                del self._newcomers[stream]
+                stream.dismiss(Idle("another client needed the place, and this one had never sent a whole line"))
+                return True
+            else:
+                break
+        return False
+
+    def may_refuse(self) -> bool:
+        """Count a client that is refused; whether there is a file to wait until it has heard that."""
+        self.core.refused += 1
+        self._refused_since += 1
+        if self.refusals >= MOST_REFUSALS:
+            return False
+        self.refusals += 1
+        return True
 
     def close_session(self, session: Session) -> None:
         """A connection is gone."""
         session.gone()
-        del self._streams[session.id]
+        self._newcomers.pop(self._streams.pop(session.id), None)
         if self._all_gone is not None and not self._streams:
             self._all_gone.callback(None)
 
     def _look_after(self) -> None:
         now = self.seconds()
+        limits = self.core.limits
         self.core.expire(now)
         for stream in list(self._streams.values()):
-            why = stream.overdue(now)
-            if why is not None:
-                self._drop(stream, why)
+            stream.look_after(now)
+        if self._refused_since:
+            log.info(
+                "{refused} clients were refused: {limit} is the limit",
+                refused=self._refused_since,
+                limit=limits.clients,
+            )
+            self._refused_since = 0
 
     def _look_at_memory(self) -> None:
         self._resident.look()
 
-    def _drop(self, stream: Stream, why: str) -> None:
+    def drop(self, stream: Stream, why: str) -> None:
+        """Close a connection at once."""
         self.core.dropped += 1
         log.info("client {id} is disconnected: {why}", id=stream.session.id, why=why)
         stream.abort()
+
+    def dismissed(self, stream: Stream, error: KvdError) -> None:
+        """A connection is closed, and its client told why."""
+        self.core.dropped += 1
+        errors = self.core.errors
+        errors[error.code] = errors.get(error.code, 0) + 1
+        log.info("client {id} is disconnected: {why}", id=stream.session.id, why=error.mesg)
 
     # Faults, and figures.
 
@@ -187,12 +246,16 @@ class StoreService(Service):
             "python": platform.python_version(),
             "twisted": twisted.__version__,
             "reactor": type(self.clock).__name__,
-            "compiled": not commands.__file__.endswith(".py"),
+            "compiled": is_compiled(),
             "transport": transport_name(self.clock),
             "pid": os.getpid(),
             "uptime": round(self.seconds() - self._begun, 3),
-            "resident": resident_bytes(),
         }
+
+
+def is_compiled() -> bool:
+    """Whether the core is compiled."""
+    return not commands.__file__.endswith(".py")
 
 
 def soon(clock: IReactorTime) -> Callable[[Callable[[], None]], object]:

@@ -22,9 +22,16 @@ from kvd.core.lane import Lane
 from kvd.core.output import Output
 from kvd.core.session import Session
 from kvd.daemon.addresses import shown_address
+from kvd.daemon.ending import Ending
 from kvd.daemon.service import StoreService
 from kvd.daemon.transport import LoopTransport
-from kvd.errors import Busy
+from kvd.errors import Busy, Idle, KvdError
+
+NEWCOMER_TIME = 60.0
+"""Seconds for which a client that has sent no whole request keeps its place when the server is full."""
+
+CLOSING_TIME = 60.0
+"""Seconds that a client has to go on reading what was sent to it while its connection is closing."""
 
 MOST_HELD = 64 * 1024
 """Bytes of replies that may wait to be durable before nothing more is read."""
@@ -54,15 +61,26 @@ class StreamProtocol(Protocol):
         self._ended = False  # the client sends no more
         self._closed = False  # we answer no more
         self._read = 0  # bytes of replies that had been written before the client fell behind
+        self._taken = 0  # bytes of replies that the client had taken at the last look
+        self._taken_at = 0.0  # when it last took some
+        service.core.expected += 1
 
     def connectionMade(self) -> None:
         """A client has come."""
+        self._service.core.expected -= 1
         self.session = self._service.open_session(self, shown_address(self.transport.getPeer()))
+        self._ending = Ending(self.transport, self._service.clock)
         self._output = Output(self._service.outbox, self.transport, self._moved)
         self._connection = Connection(self.session, self._codec, self._output)
         self.transport.registerProducer(self, True)
         if isinstance(self.transport, LoopTransport):
             self.transport.hand_over(Lane(self._connection, self._see_to, self.transport))
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpKeepAlive(True)  # or a client that vanishes stays for ever
+
+    def connectionAbandoned(self) -> None:
+        """The client was gone before it was there."""
+        self._service.core.expected -= 1
 
     # Requests in.
 
@@ -145,21 +163,54 @@ class StreamProtocol(Protocol):
         if buffers.held > before:
             self._service.core.budget.relieve()
 
-    def overdue(self, now: float) -> str | None:
-        """Why the client is to be disconnected, if it has been silent, or at one request, for too long."""
+    def is_silent_newcomer(self, now: float) -> bool | None:
+        """Whether the client has been silent for long without ever having sent a whole request; None: it sent one."""
+        if self._connection.spoken or self._closed:
+            return None
+        return now - self._connection.active > NEWCOMER_TIME
+
+    def look_after(self, now: float) -> None:
+        """End the connection if the client has been silent, at one request, or without reading for too long."""
         limits = self._service.core.limits
-        since = self._connection.line_since
-        if since is not None and self._connection.reading and now - since > limits.line_time > 0:
-            return f"no whole line came within {limits.line_time:g} seconds"
-        if self._connection.reading and now - self._connection.active > limits.idle_time > 0:
-            return f"it was silent for more than {limits.idle_time:g} seconds"
-        return None
+        if self._unread_for(now) > (limits.idle_time or (CLOSING_TIME if self._closed else float("inf"))):
+            self._service.drop(self, "what was sent to it was not read")
+            return
+        connection = self._connection
+        if not connection.reading or self._output.held:
+            return
+        since = connection.line_since
+        if since is not None and now - since > limits.line_time > 0:
+            self.dismiss(Idle(f"no whole line came within {limits.line_time:g} seconds"))
+        elif now - connection.active > limits.idle_time > 0:
+            self.dismiss(Idle(f"the connection was silent for more than {limits.idle_time:g} seconds"))
+
+    def _unread_for(self, now: float) -> float:
+        """Seconds for which the client has taken nothing of what was sent to it."""
+        if isinstance(self.transport, LoopTransport):
+            unsent = self.transport.unsent()
+        else:
+            unsent = self._output.written - self._read if self._full else 0
+        taken = self._output.written - unsent
+        if not unsent or taken > self._taken:
+            self._taken = taken
+            self._taken_at = now
+        return now - self._taken_at
+
+    def dismiss(self, error: KvdError) -> None:
+        """Tell the client why the server ends the connection, and end it; nothing more is run."""
+        self._service.dismissed(self, error)
+        self.session.close()
+        self._codec.clear()
+        self._codec.print_error(error)
+        self._output.send(self._codec.take(), 0)
+        self.close()
 
     # Waiting for the store.
 
     def _answered(self, answer: tuple[None, int]) -> None:
         """What was waited for is there."""
         self._waiting = None
+        self._connection.active = self._service.seconds()
         if not self._closed:
             self._output.send(self._codec.take(), answer[1])
             self._go_on()
@@ -175,10 +226,12 @@ class StreamProtocol(Protocol):
     def resumeProducing(self) -> None:
         """The client has read."""
         self._full = False
+        self._taken, self._taken_at = self._output.written, self._service.seconds()
         self._moved()
 
     def _moved(self) -> None:
         """Replies have left."""
+        self._connection.active = self._service.seconds()
         if self._closed:
             self._close_when_empty()
         elif not self._waiting and not self._between:
@@ -190,14 +243,18 @@ class StreamProtocol(Protocol):
     def readConnectionLost(self) -> None:
         """The client sends no more; it still gets every reply, then the close."""
         self._ended = True
-        if not self._waiting and not self._between:
+        if self._closed:
+            self._close_when_empty()
+        elif not self._waiting and not self._between:
             self._go_on()
 
     def writeConnectionLost(self) -> None:
-        """We never close one direction alone."""
+        """Our side is shut, and everything was sent."""
+        self._ending.sent()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection has ended, one way or another: roll back, but let an accepted COMMIT finish."""
+        self._ending.over()
         self._drop_everything()
         if self._waiting is not None and not self.session.committing:
             self._waiting.cancel()
@@ -208,16 +265,20 @@ class StreamProtocol(Protocol):
     def close(self) -> None:
         """Send what was answered, then close the connection."""
         if not self._closed:
-            self._closed = True
+            self._closed = self._connection.closed = True
             self._connection.reading = False
             self._codec.clear()
+            self._taken_at = self._service.seconds()
             self._output.flush()
             self._close_when_empty()
 
     def _close_when_empty(self) -> None:
         if self._output.empty():
             self.transport.unregisterProducer()
-            self.transport.loseConnection()
+            if self._ended:
+                self.transport.loseConnection()
+            else:
+                self._ending.begin()
 
     def abort(self) -> None:
         """Close the connection at once. What it holds is given up now; the transport may take its time."""
@@ -225,7 +286,7 @@ class StreamProtocol(Protocol):
         self.transport.abortConnection()
 
     def _drop_everything(self) -> None:
-        self._closed = True
+        self._closed = self._connection.closed = True
         self._connection.reading = False
         self._codec.clear()
         self._output.close()
@@ -244,24 +305,49 @@ class StreamProtocol(Protocol):
             self.abort()
 
 
+@implementer(IHalfCloseableProtocol)
 class Refusal(Protocol):
     """Tells a client that there are too many, and closes.
 
+    :param service: the store service.
     :param codec: prints it.
-    :param limit: how many clients there may be.
     """
 
     transport: IStreamTransport
 
-    def __init__(self, codec: Codec, limit: int) -> None:
+    def __init__(self, service: StoreService, codec: Codec) -> None:
+        self._service = service
         self._codec = codec
-        self._limit = limit
+        self._patient = service.may_refuse()  # to see that it arrives takes a file for a while
 
     def connectionMade(self) -> None:
         """A client has come."""
-        self._codec.print_error(Busy(f"the server has {self._limit} clients, its limit; try again later"))
+        limit = self._service.core.limits.clients
+        number = f"{limit} client{'s' * (limit != 1)}"
+        self._codec.print_error(Busy(f"the server has {number}, which is its limit; try again later"))
+        self._ending = Ending(self.transport, self._service.clock)
         self.transport.write(self._codec.take())
+        if self._patient:
+            self._ending.begin()
+        else:
+            self.transport.loseConnection()
+
+    def readConnectionLost(self) -> None:
+        """The client sends no more."""
         self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Everything was sent."""
+        self._ending.sent()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The client is gone."""
+        self._ending.over()
+        self.connectionAbandoned()
+
+    def connectionAbandoned(self) -> None:
+        """The client was gone before it was there."""
+        self._service.refusals -= self._patient
 
 
 class StreamFactory(ServerFactory):
@@ -286,6 +372,7 @@ class StreamFactory(ServerFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> StreamProtocol | Refusal:
         """A protocol for a new connection."""
-        if self.service.core.full():
-            return Refusal(self._codec(), self.service.core.limits.clients)
-        return self._protocol(self.service, self._codec())
+        service = self.service
+        if not service.core.full() or service.make_place():
+            return self._protocol(service, self._codec())
+        return Refusal(service, self._codec())

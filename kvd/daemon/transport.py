@@ -93,6 +93,13 @@ class LoopTransport(asyncio.Protocol):
         except Exception:
             log.failure("a connection could not be taken over from {port}", port=self._port)
             self._socket.close()
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """The protocol was made for a connection that it will never see; it may want to know."""
+        abandoned = getattr(self._protocol, "connectionAbandoned", None)
+        if abandoned is not None:
+            abandoned()
 
     # From the loop.
 
@@ -101,6 +108,7 @@ class LoopTransport(asyncio.Protocol):
         self._stream = cast(asyncio.Transport, stream)
         if self._port.disconnecting or not self._port.connected:
             self._stream.abort()  # stopListening came in between, and its caller expects no more connections
+            self._abandon()
             return
         self._connected = self._writable = True
         self._stream.set_write_buffer_limits(BUFFER, BUFFER // 4)
@@ -307,6 +315,14 @@ class LoopTransport(asyncio.Protocol):
         self._stream.abort()
 
     # About the connection.
+
+    def getHandle(self) -> socket.socket:
+        """The socket."""
+        return self._socket
+
+    def unsent(self) -> int:
+        """How many bytes of what was written wait to be sent."""
+        return self._stream.get_write_buffer_size() if self._connected else 0
 
     def getHost(self) -> IPv4Address | IPv6Address:
         """Our address."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.attacks import ATTACKS, Figures, begin, ended, memory, prepare
-from tests.support.daemon import Client, Daemon
+from tests.support.daemon import Client, Daemon, wait_for
 
 ROOMY, TIGHT = 256, 96
 """Limits of the daemon's memory, in MiB; the second is for attacks that are to reach it."""
@@ -113,5 +113,6 @@ def test_memory_that_was_given_up_is_of_use_again(attacked: Daemon) -> None:
     assert number > 500
     for each in range(number):
         client.ask(f"DEL fill{each}")
+    wait_for(lambda: json.loads(client.ask("PUT small v"))["status"] == "Ok", "free memory to be given back")
     for each in range(1_000):
         assert client.ask(f"PUT small{each} " + "v" * 1_000) == '{"status": "Ok"}'

@@ -481,3 +481,185 @@ def test_whatever_is_sent_the_log_has_no_traceback_and_others_are_served(daemon:
     assert "Traceback" not in daemon.log()
     assert "Unhandled" not in daemon.log()
     assert daemon.said() == ""
+
+
+# What happens around it.
+
+
+def test_without_standard_streams_it_goes_into_the_background_and_serves(tmp_path: Path) -> None:
+    command = f"exec {TWISTD} --pidfile kvd.pid --logfile kvd.log kvd --listen unix:kvd.sock <&- >&- 2>&-"
+    started = subprocess.run(["bash", "-c", command], cwd=tmp_path, timeout=LIMIT)
+    assert started.returncode == 0
+    try:
+        wait_for((tmp_path / "kvd.sock").exists, "the daemon to listen")
+        assert Client(tmp_path / "kvd.sock").ask("PING") == PONG
+    finally:
+        os.kill(int((tmp_path / "kvd.pid").read_text()), signal.SIGTERM)
+    wait_for(lambda: not (tmp_path / "kvd.pid").exists(), "the daemon to end")
+
+
+def test_a_second_request_to_stop_changes_nothing_and_is_not_a_fault(launch: Start) -> None:
+    daemon = launch("--port", "0").started()
+    client = daemon.client()
+    client.ask("PUT big " + "x" * 1_000_000)
+    client.send(b"GET big\n" * 8)  # a server that stops waits for it to be read
+    wait_for(lambda: '"GET": ' in daemon.client().ask("INFO commands"), "a request to be run")
+    daemon.send_signal(signal.SIGTERM)
+    wait_for(lambda: "Received SIGTERM" in daemon.log(), "the daemon to stop")
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+        daemon.send_signal(number)
+    assert client.rest().endswith(b"\n")
+    daemon.stopped()
+    assert "Traceback" not in daemon.log()
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
+@pytest.mark.parametrize("log", [(), ("--logfile", "-")])
+def test_a_signal_that_others_use_to_rotate_logs_does_not_end_it(
+    launch: Start, number: signal.Signals, log: tuple[str, ...], tmp_path: Path
+) -> None:
+    daemon = launch("--listen", f"unix:{tmp_path}/kvd.sock", twistd=log)
+    wait_for((tmp_path / "kvd.sock").exists, "the daemon to listen")
+    client = daemon.client(tmp_path / "kvd.sock")
+    assert client.ask("PING") == PONG
+    daemon.send_signal(number)
+    assert client.ask("PING") == PONG
+
+
+@pytest.mark.parametrize("command", [["twist"], ["python", "-m", "twisted"]])
+def test_twist_serves_as_well(command: list[str], tmp_path: Path) -> None:
+    path = Path(sys.executable).with_name(command[0])
+    process = subprocess.Popen(
+        [path, *command[1:], "kvd", "--listen", f"unix:{tmp_path}/kvd.sock"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        wait_for((tmp_path / "kvd.sock").exists, "the daemon to listen")
+        assert Client(tmp_path / "kvd.sock").ask("PING") == PONG
+    finally:
+        process.terminate()
+        told, _ = process.communicate(timeout=LIMIT)
+    assert b" listens on " in told
+    assert b"Traceback" not in told
+
+
+def test_the_start_up_line_says_whether_the_core_is_compiled(launch: Start) -> None:
+    log = launch("--port", "0").started().log()
+    compiled = '"compiled": true' in Daemon.client(launch("--port", "0").started()).ask("INFO server")
+    assert ("; core compiled" in log) == compiled
+    assert ("; core not compiled, which is several times slower" in log) != compiled
+
+
+# UNIX sockets that were left behind.
+
+
+def left_behind(launch: Start, path: Path) -> None:
+    """Have a daemon die without a chance to remove its socket."""
+    daemon = launch("--listen", f"unix:{path}").started()
+    daemon.send_signal(signal.SIGKILL)
+    daemon.stopped()
+    assert path.is_socket()
+
+
+@pytest.mark.parametrize("lock", ["own", "living", "gone"])
+def test_a_socket_that_a_killed_daemon_left_behind_is_replaced(launch: Start, tmp_path: Path, lock: str) -> None:
+    path = tmp_path / "kvd.sock"
+    left_behind(launch, path)
+    there = Path(f"{path}.lock")
+    if lock != "own":
+        there.unlink()
+    if lock == "living":  # in a container, each run has the same number
+        there.symlink_to(str(os.getpid()))
+    daemon = launch("--listen", f"unix:{path}").started()
+    assert daemon.client(path).ask("PING") == PONG
+
+
+def test_the_lock_alone_is_no_obstacle(launch: Start, tmp_path: Path) -> None:
+    path = tmp_path / "kvd.sock"
+    Path(f"{path}.lock").symlink_to(str(os.getpid()))
+    daemon = launch("--listen", f"unix:{path}").started()
+    assert daemon.client(path).ask("PING") == PONG
+
+
+@pytest.mark.parametrize("lock", [True, False])
+def test_the_socket_of_a_living_server_is_never_taken(launch: Start, tmp_path: Path, lock: bool) -> None:
+    path = tmp_path / "kvd.sock"
+    living = launch("--listen", f"unix:{path}").started()
+    if not lock:
+        Path(f"{path}.lock").unlink()
+    outcome = launch("--listen", f"unix:{path}").refused()
+    assert outcome.status == 1
+    assert f"can't listen on unix:{path}: " in outcome.said
+    assert living.client(path).ask("PING") == PONG
+
+
+def test_a_file_that_is_not_a_socket_is_left_alone(launch: Start, tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_text("data")
+    assert launch("--listen", f"unix:{path}").refused().status == 1
+    assert path.read_text() == "data"
+
+
+# Limits that the system sets.
+
+
+def test_too_few_open_files_lower_the_limit_on_clients_and_the_rest_are_told(launch: Start) -> None:
+    daemon = launch("--port", "0", through=("bash", "-c", 'ulimit -n 80; exec "$@"', "bash")).started()
+    assert "at most 16 clients at a time, not 10000: this process may have 80 open files" in daemon.log()
+    clients = [daemon.client() for _ in range(16)]
+    for client in clients:
+        assert client.ask("PING") == PONG
+    for _ in range(100):
+        late = daemon.client()
+        assert b'"code": "BUSY"' in late.rest()
+        late.close()
+    assert '"limit": 16' in clients[0].ask("INFO clients")
+    assert '"refused": 100' in clients[0].ask("INFO clients")
+    assert len(daemon.log()) < 5000
+
+
+def test_a_burst_of_connections_does_not_pass_the_limit(launch: Start) -> None:
+    daemon = launch("--port", "0", "--max-clients", "5").started()
+    daemon.send_signal(signal.SIGSTOP)
+    clients = [daemon.client() for _ in range(60)]
+    for client in clients:
+        client.send(b"PING\n")
+    daemon.send_signal(signal.SIGCONT)
+    told = [client.line() for client in clients]
+    assert told.count(PONG) == 5
+    assert all('"code": "BUSY"' in line for line in told if line != PONG)
+
+
+# The end of a connection: nothing that was answered is lost.
+
+
+@pytest.mark.parametrize("end", [b"QUIT\n", b"GET / HTTP/1.1\n"])
+def test_replies_arrive_although_more_was_sent_than_the_server_has_read(daemon: Daemon, end: bytes) -> None:
+    client = daemon.client()
+    client.ask("PUT big " + "x" * 1_000_000)
+    client.send(b"GET big\n" * 8 + end + b"PUT big lost\n" * 20_000)
+    replies = client.rest()
+    assert len(replies) > 8_000_000
+    assert replies.count(b"\n") == 9
+    assert daemon.client().ask("COUNT") == '{"status": "Ok", "result": 1}'
+    assert daemon.client().ask("GET big").count("x") == 1_000_000
+
+
+def test_replies_arrive_although_the_server_stops_with_input_unread(launch: Start) -> None:
+    daemon = launch("--port", "0").started()
+    client = daemon.client()
+    client.ask("PUT big " + "x" * 1_000_000)
+    client.send(b"GET big\n" * 4)
+    wait_for(lambda: '"GET": 4' in daemon.client().ask("INFO commands"), "the requests to be run")
+    client.send(b"PUT big late\n" * 20_000)
+    daemon.send_signal(signal.SIGTERM)
+    replies = client.rest()
+    assert replies.count(b"x" * 1_000_000) == 4
+    daemon.stopped()
+
+
+def test_a_limit_on_the_address_space_is_seen(launch: Start) -> None:
+    daemon = launch("--port", "0", through=("bash", "-c", 'ulimit -v 4000000; exec "$@"', "bash")).started()
+    assert f'"memory_limit": {4_000_000 * 1024 // 2}, ' in daemon.client().ask("INFO store")
