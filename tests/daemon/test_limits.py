@@ -293,6 +293,62 @@ def test_overwriting_at_the_limit_ends_snapshots_before_it_exceeds_the_limit() -
     server.play("1 GET key1 -> TXN_EXPIRED")
 
 
+@pytest.mark.parametrize("grow", ["PUT", "GET", "DEL", "SAVEPOINT", "COUNT PREFIX"])
+def test_no_transaction_keeps_others_from_storing(grow: str) -> None:
+    server = server_with(memory=64 * MIB, transaction_keys=0)
+    hog = server.client(1)
+    hog.ask("START")
+    for number in range(80):
+        value = " " + "v" * 60_000 if grow == "PUT" else ""
+        names = ["a"] * 2000 if grow == "SAVEPOINT" else [f"{number:05}{each:04}" * 100 for each in range(600)]
+        hog.exchange("".join(f"{grow} {name[:1000]}{value}\n" for name in names[: 20 if value else None]).encode())
+        assert server.client(2).ask(f"PUT other{number} {'v' * 100_000}")["status"] == "Ok"
+    assert server.service.core.budget.transactions.used < 21 * MIB
+
+
+def test_many_transactions_together_do_not_keep_others_from_storing() -> None:
+    server = server_with(memory=64 * MIB)
+    for number in range(2, 40):
+        server.client(number).exchange(b"START\n" + b"PUT a%d %s\n" % (number, b"v" * MIB) * 3)
+        assert server.client(1).ask(f"PUT other{number} {'v' * 100_000}")["status"] == "Ok"
+
+
+def test_a_snapshot_that_is_kept_alive_does_not_keep_others_from_storing() -> None:
+    server = server_with(memory=64 * MIB)
+    server.play("1 START READONLY -> ok")
+    for start in range(0, 30_000, 1000):
+        keys = [f"{number:05}" * 200 for number in range(start, start + 1000)]
+        replies = server.client(2).exchange("".join(f"PUT {key} v\nDEL {key}\n" for key in keys).encode())
+        assert replies == b'{"status": "Ok"}\n' * 2000
+        server.client(1).ask("GET a")
+    assert server.client(1).ask("GET a")["code"] == "TXN_EXPIRED"
+    assert server.service.store.info()["old_values"] == 0
+
+
+def test_forgotten_shells_of_expired_transactions_hold_nothing() -> None:
+    server = server_with(transaction_idle=10)
+    for number in range(1, 20):
+        server.play(f"{number} START -> ok\n{number} GET a -> null")
+        server.play("20 PUT a 1 -> ok\n20 DEL a -> ok")
+    server.clock.pump([1] * 12)
+    server.play("1 GET a -> TXN_EXPIRED")
+    assert server.service.core.budget.used == 20 * SESSION_BYTES
+    server.play('20 PUT a 1 -> ok\n20 START -> ok\n19 PING -> "PONG"')
+    assert server.service.store.info()["old_values"] == 0
+
+
+def test_while_the_process_takes_too_much_the_largest_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = server_with(memory=64 * MIB)
+    server.client(1).exchange(b"START\n" + b"PUT a %s\n" % (b"v" * MIB) * 2)
+    server.client(2).exchange(b"START\nPUT b %s\n" % (b"v" * MIB) + b"PUT c %s\n" % (b"v" * MIB))
+    monkeypatch.setattr(kvd.daemon.resident, "resident_bytes", lambda: 2**40)
+    server.clock.advance(0.1)
+    assert server.client(2).ask("GET b")["code"] == "TXN_EXPIRED"
+    assert server.client(1).ask("EXISTS a")["result"] is True
+    server.clock.pump([0.1] * 10)
+    assert server.client(1).ask("GET a")["code"] == "TXN_EXPIRED"
+
+
 def test_what_is_held_is_given_back() -> None:
     server = server_with()
     budget = server.service.core.budget
@@ -394,6 +450,35 @@ def test_a_long_scan_lets_others_have_their_turn_and_sees_one_instant() -> None:
     items = json.loads(scanner.received())["result"]["items"]
     assert items == [[f"key{number:05}", "old"] for number in range(3 * PIECE)]
     assert server.service.store.info()["old_values"] == 0
+
+
+@pytest.mark.parametrize("command", ["SCAN LIMIT 10000", "SCAN KEYS LIMIT 10000 REVERSE", "COUNT", "CHECK"])
+def test_a_request_in_pieces_whose_transaction_is_ended_meanwhile_says_so(command: str) -> None:
+    server = server_with()
+    for number in range(3 * PIECE):
+        server.service.store.latest().commit((), {f"key{number:05}": "old"}, 0)
+    server.play("1 START -> ok\n1 PUT mine 1 -> ok\n1 COUNT PREFIX key -> 1500")
+    for number in range(3 * PIECE):
+        server.service.store.latest().commit((), {f"other{number:05}": "new"}, 0)
+    server.client(1).protocol.dataReceived(f"{command}\n".encode())
+    assert server.client(1).received() == b""
+    server.client(1).protocol.session.end_transaction("as the test wanted")
+    server.settle()
+    assert json.loads(server.client(1).received())["code"] == "TXN_EXPIRED"
+    server.play("1 COMMIT -> TXN_EXPIRED\n1 GET mine -> null")
+    assert server.service.store.info()["old_values"] == 0
+
+
+def test_very_short_time_limits_do_not_keep_the_server_busy() -> None:
+    server = server_with(transaction_time=1e-5, transaction_idle=1e-9, line_time=1e-7, idle_time=0)
+    server.client(1).ask("START")
+    looks = 0
+    while server.clock.seconds() < 1:
+        due = min(call.getTime() for call in server.clock.getDelayedCalls())
+        server.clock.advance(due - server.clock.seconds())
+        looks += 1
+    assert looks < 80
+    assert server.client(1).ask("GET a")["code"] == "TXN_EXPIRED"
 
 
 def test_a_long_scan_backwards_and_a_count_of_the_past_do_the_same() -> None:

@@ -248,6 +248,24 @@ def test_without_uvloop_it_is_asyncio() -> None:
     assert printed("import sys; sys.modules['uvloop'] = None" + INSTALL + PRINT_NAME) == "asyncio"
 
 
+@pytest.mark.parametrize("loop", ["", "import sys; sys.modules['uvloop'] = None"])
+def test_a_step_of_the_wall_clock_stops_no_time_limit(loop: str) -> None:
+    step = """
+import time
+real = time.time
+fired = []
+reactor.callLater(0.3, fired.append, 1)
+reactor.callLater(0.4, reactor.stop)
+for step in (-3600, 3600):
+    time.time = lambda step=step: real() + step
+began = time.monotonic()
+assert abs(reactor.seconds() - began) < 0.2
+reactor.run()
+print(fired, 0.3 < time.monotonic() - began < 15)
+"""
+    assert printed(loop + INSTALL + step) == "[1] True"
+
+
 def test_a_reactor_that_is_installed_already_stays() -> None:
     before = "from twisted.internet import selectreactor; selectreactor.install()"
     assert printed(before + INSTALL + PRINT_NAME) == "Twisted's SelectReactor"

@@ -148,6 +148,25 @@ def savepoints(number: int) -> Blocks:
         yield b"ROLLBACK TO s1\nRELEASE s0\nROLLBACK\n"
 
 
+def endless_savepoints(number: int) -> Blocks:
+    while True:
+        yield b"START\n" + b"SAVEPOINT a\n" * 200_000
+        yield b""
+        yield b"ROLLBACK\n"
+
+
+def nested_ranges(number: int) -> Blocks:
+    """One client validates many ranges that lie in each other, while another one changes what is beside them."""
+    if number % 2:
+        while True:
+            yield from puts(keys(50_000, b"other"), SMALL)
+    while True:
+        yield b"START\nPUT mine%d x\n" % number
+        yield b"".join(b"COUNT PREFIX key%s\n" % (b"0" * (length % 500)) for length in range(1_000))
+        yield b""
+        yield b"CHECK\n" * 10 + b"COMMIT\n"
+
+
 def read_sets(number: int) -> Blocks:
     yield b"START\n"
     for part in range(9):
@@ -288,6 +307,8 @@ ATTACKS: dict[str, Attack] = {
     "transactions of many bytes": Attack(growing_transaction, 50, drops=True),
     "transactions of many writes": Attack(many_writes, 20),
     "transactions of many savepoints": Attack(savepoints, 20),
+    "savepoints without end": Attack(endless_savepoints, 20, drops=True),
+    "transactions of nested ranges": Attack(nested_ranges, 4, before=small_pairs()),
     "transactions of big read sets": Attack(read_sets, 100, drops=True),
     "old snapshots pinned": Attack(pinned, 20, before=small_pairs(100)),
     "scans, 50 clients": Attack(again(b"SCAN LIMIT 10000", size=1_700), 50, before=small_pairs()),
@@ -490,7 +511,7 @@ def begin(name: str, port: int, seconds: float, through: tuple[str, ...] = ()) -
     :param through: a command to start it with, as ``("taskset", "-c", "1")``.
     """
     command = [*through, sys.executable, "-m", "tests.support.attacks", name, str(port), str(seconds)]
-    return subprocess.Popen(command, cwd=Path(__file__).parent.parent, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=Path(__file__).parent.parent.parent, stdout=subprocess.PIPE, text=True)
 
 
 def ended(process: subprocess.Popen[str]) -> Figures:
