@@ -29,11 +29,13 @@ class Daemon(MultiService):
     """All of the daemon: its ports, and the store service that they serve.
 
     :param notes: what is to be told at the start.
+    :param on_terminal: the log goes to standard output.
     """
 
-    def __init__(self, store: StoreService, ports: list[Port], notes: list[str]) -> None:
+    def __init__(self, store: StoreService, ports: list[Port], notes: list[str], on_terminal: bool) -> None:
         super().__init__()
         self._notes = notes
+        self._on_terminal = on_terminal
         self._ports = ports
         store.setServiceParent(self)
         for port in ports:  # children stop in the reverse order, so the ports are closed first
@@ -49,6 +51,8 @@ class Daemon(MultiService):
             super().privilegedStartService()
         except CannotStart as error:
             print(f"kvd: {error}", file=sys.__stderr__)  # by now twistd sends sys.stderr to the log
+            if self._on_terminal:
+                raise SystemExit(1) from None  # or it would be told twice
             raise
 
     def startService(self) -> None:
@@ -138,7 +142,9 @@ def makeService(options: Options, reactor: Any = None) -> Daemon:
                 error = LookupError("systemd has passed no such socket")
             raise SystemExit(f"twistd kvd: can't listen on {listener.name!r}: {error}") from None
         ports.append(Port(listener, endpoint, factories[listener.protocol], bool(options["open"])))
-    return Daemon(store, ports, [note] if note else [])
+    of_twistd: dict[str, Any] = dict(options.parent or {})
+    on_terminal = of_twistd.get("logfile") == "-" or bool(of_twistd.get("nodaemon") and not of_twistd.get("logfile"))
+    return Daemon(store, ports, [note] if note else [], on_terminal)
 
 
 def die(why: str) -> None:

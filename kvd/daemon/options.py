@@ -89,6 +89,7 @@ class Options(usage.Options):
         self["listen"].append(endpoint)
 
     opt_l = opt_listen
+    opt_h = usage.Options.opt_help
 
     def opt_version(self) -> None:
         """Print the version of kvd and exit."""
@@ -100,7 +101,8 @@ class Options(usage.Options):
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
-            raise SystemExit(f"twistd kvd: {error} (twistd kvd --help tells more)") from None
+            problem = str(error).removeprefix("Parameter type enforcement failed: ")
+            raise SystemExit(f"twistd kvd: {problem} (twistd kvd --help tells more)") from None
 
     def postOptions(self) -> None:
         """Check what stands in the options, as far as that opens nothing; and choose the reactor, before it is used."""

@@ -263,8 +263,8 @@ def test_with_listen_and_port_there_are_both(launch: Start) -> None:
 # What it refuses.
 
 REFUSED_OPTIONS = [
-    (["--port", "http"], "a port is a number between 0 and 65535, not 'http'"),
-    (["--port", "65536"], "a port is a number between 0 and 65535, not '65536'"),
+    (["--port", "http"], "twistd kvd: a port is a number between 0 and 65535, not 'http'"),
+    (["--port", "65536"], "twistd kvd: a port is a number between 0 and 65535, not '65536'"),
     (["--store", "nope"], "there is no store 'nope'; there are: memory"),
     (["--store", "memory:x"], "the memory store takes no argument"),
     (["--bogus"], "option --bogus not recognized"),
@@ -275,6 +275,30 @@ REFUSED_OPTIONS = [
     (["--listen", "nope=tcp:0"], "there is no protocol 'nope'; there are: line"),
     (["extra"], "Wrong number of arguments"),
 ]
+
+
+def test_on_a_terminal_an_error_is_told_once(listener: socket.socket, tmp_path: Path) -> None:
+    port = listener.getsockname()[1]
+    told = subprocess.run(
+        [TWISTD, "-n", "--pidfile=", "kvd", "--port", str(port)],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert told.returncode == 1
+    assert told.stdout.count("address already in use") == 1
+    assert told.stdout.endswith(f"kvd: can't listen on tcp:{port}:interface=127.0.0.1: address already in use\n")
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_has_a_short_name(option: str, tmp_path: Path) -> None:
+    told = subprocess.run([TWISTD, "kvd", option], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "--listen" in told.stdout
+
+
 REFUSED_ADDRESSES = [
     (["--port", "0", "--interface", "0.0.0.0"], "--open is needed for 0.0.0.0:"),
     (["--port", "0", "--interface", "::"], "--open is needed for [::]:"),
