@@ -245,8 +245,17 @@ def test_the_examples_on_the_clients_page_pass_a_strict_type_check(tmp_path: Pat
 
 def test_the_links_between_pages_lead_somewhere() -> None:
     for document in DOCUMENTS:
-        for target in re.findall(r"\]\(([^)#:]+)[^):]*\)", document.read_text()):
-            assert (document.parent / target).exists(), f"{document.name}: {target}"
+        for target in re.findall(r"\]\(([^):]+)\)", document.read_text()):
+            path, _, anchor = target.partition("#")
+            page = document.parent / path if path else document
+            assert page.exists(), f"{document.name}: {target}"
+            assert not anchor or anchor in anchors_in(page), f"{document.name}: {target}"
+
+
+def anchors_in(page: Path) -> set[str]:
+    """What a link to a heading of a page ends with, as GitHub makes it from the heading."""
+    headings = re.findall(r"^#+ (.*)", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_files_that_the_pages_name_exist() -> None:
