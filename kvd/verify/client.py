@@ -6,9 +6,9 @@ connection under a new number.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -16,9 +16,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from kvd import wire
+from kvd import requests, wire
 from kvd.client.link import Link
-from kvd.errors import Busy, KvdError
+from kvd.errors import Internal, KvdError
 from kvd.verify.history import COMMITTED, ROLLED_BACK, UNKNOWN, History, Operation, Transaction
 
 LOST: Final = "no reply"
@@ -162,23 +162,21 @@ class Client:
         )
 
     def _answered(self, line: bytes, link: Link, record: Transaction, words: tuple[wire.Word, ...]) -> Reply:
-        try:
-            reply = json.loads(line)
-            if reply["status"] == "Error" and isinstance(reply["mesg"], str):
-                code = str(reply["code"])
+        with suppress(Internal):
+            reply = requests.reply(line)
+            if reply["status"] != "Ok":
+                code: str = reply["code"]
                 self.codes[code] = self.codes.get(code, 0) + 1
                 return Reply(None, code)
             result = reply.get("result", _NOTHING)
-            if reply["status"] == "Ok" and _fits(words, result):
+            if _fits(words, result):
                 return Reply(None if result is _NOTHING else result)
-        except (ValueError, LookupError, TypeError, AttributeError):
-            pass
         self.note_odd(record, words, line.decode(errors="replace"))
         link.abort(ConnectionError("the reply was odd"))  # nobody knows what the next ones answer
         return Reply(None, ODD)
 
     def _lost(self, failure: Failure, record: Transaction, words: tuple[wire.Word, ...]) -> Reply:
-        if isinstance(failure.value, KvdError) and not isinstance(failure.value, Busy):
+        if isinstance(failure.value, KvdError) and failure.value.code not in requests.TURNED_AWAY:
             self.note_odd(record, words, f"a line too many: {failure.value}")
         return Reply(None, LOST)
 

@@ -6,7 +6,6 @@ memory than a short one.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -18,7 +17,7 @@ from typing import Final
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 
-from kvd import wire
+from kvd import requests, wire
 from kvd.client.link import Link
 from kvd.verify.check import Verdict, check
 from kvd.verify.client import Client, Unreachable
@@ -104,12 +103,7 @@ class Driver:
         link = await self._connect()
         reply = await link.send(wire.request("COUNT", "PREFIX", self.prefix))
         link.close()
-        try:
-            found = json.loads(reply)
-            if found["status"] != "Ok":
-                raise wire.error_from(found)
-        except (ValueError, LookupError, TypeError):
-            raise ConnectionError(f"this is no kvd server: it says {reply[:40]!r}") from None
+        requests.result(reply)
 
     async def run(self, seconds: float, checked: Callable[[History, Verdict], None]) -> tuple[History, Verdict] | None:
         """Load the server, and check.
@@ -180,11 +174,11 @@ class Driver:
         following: list[wire.Word] = []
         while True:
             words = ("SCAN", "PREFIX", prefix, "KEYS", "LIMIT", PAGE, *following)
-            page = json.loads(await link.send(wire.request(*words)))["result"]
-            await gatherResults([link.send(wire.request("DEL", key)) for key in page["items"]])
-            if page["next"] is None:
+            page = requests.page(requests.result(await link.send(wire.request(*words))), True)
+            await gatherResults([link.send(wire.request("DEL", key)) for key in page.items])
+            if page.next is None:
                 break
-            following = ["FROM", page["next"]]
+            following = ["FROM", page.next]
         link.close()
 
     async def end(self) -> None:

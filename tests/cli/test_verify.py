@@ -169,7 +169,7 @@ def test_a_server_that_goes_away_leaves_nothing_to_be_said(daemon: Daemon) -> No
     daemon.send_signal(signal.SIGKILL)
     said, errors = running.communicate(timeout=LIMIT)
     assert running.returncode == 2, said
-    assert "nothing can be said, for " in errors
+    assert "nothing can be said, because " in errors
     assert "keys that begin with kvd-verify:" in errors
 
 
@@ -201,7 +201,7 @@ def test_a_server_that_lets_no_transaction_commit_proves_nothing(tmp_path: Path)
     with Daemon(tmp_path, "--port", "0", "--transaction-bytes", "1") as daemon:
         run = verify(daemon.started().port, "--seconds", "1")
     assert run.status == 2, run
-    assert "nothing can be said, for not one transaction was committed" in run.errors
+    assert "nothing can be said, because not one transaction was committed" in run.errors
 
 
 def test_without_networkx_it_says_what_to_install(tmp_path: Path) -> None:
