@@ -28,6 +28,15 @@ CONNECT_TIME = 10.0
 LONGEST_PATH = 107
 """Bytes that the path of a UNIX socket can have."""
 
+STORING_NOTHING = frozenset(
+    [
+        *("GET", "MGET", "EXISTS", "SCAN", "COUNT", "TTL", "CHANGES"),
+        *("START", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "CHECK"),
+        *("CLIENTS", "TXNS", "PING", "INFO", "HELP", "AUTH", "WHOAMI", "QUIT", ""),
+    ]
+)
+"""The commands that store nothing outside a transaction. Any other may: a newer server may have more commands."""
+
 
 class Trouble(Problem):
     """The server can't be reached, or does not answer as kvd does.
@@ -214,8 +223,7 @@ class Connection:
         name, _ = parsed(line)
         if self.in_transaction:
             return "the transaction " + ("may or may not have been stored" if name == "COMMIT" else "is rolled back")
-        changing = name in requests.CHANGING and name != "COMMIT"
-        return "the change may or may not have been stored" if changing else "nothing was changed"
+        return "nothing was changed" if name in STORING_NOTHING else "the change may or may not have been stored"
 
     def close(self) -> None:
         """Close the connection; the server rolls back what is open on it."""

@@ -112,7 +112,7 @@ def show(found: Found | None, driver: Driver, options: Options) -> int:
         complain(f"nothing can be said, because {driver.trouble or 'not one transaction was committed'}")
         status = FAILED
     else:
-        say("HELD: one order of all transactions and commands explains every reply.\n")
+        say("HELD: everything that was answered can be explained by one order of all transactions.\n")
         status = 0
     for kind, ended in (("transactions", figures.transactions), ("plain commands", figures.commands)):
         number = sum(ended.values())

@@ -205,6 +205,7 @@ def test_commands_after_a_quit_are_not_sent_and_that_is_said(daemon: Daemon) -> 
     [
         ("PUT a 1", "the change may or may not have been stored"),
         ('["incr", "a"]', "the change may or may not have been stored"),
+        ("NEWER a", "the change may or may not have been stored"),
         ("GET a", "nothing was changed"),
     ],
 )
