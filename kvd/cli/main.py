@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from functools import partial
 from typing import ClassVar
@@ -39,6 +40,8 @@ class Options(program.Options):
 
 def main() -> None:
     """Run the command line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what this terminal has no letters for
     options = Options()
     try:
         with program.writing():

@@ -322,10 +322,10 @@ def test_a_disk_that_takes_no_history_does_not_matter(tmp_path: Path) -> None:
 class Terminal:
     """A ``kvd shell`` on a terminal of its own."""
 
-    def __init__(self, home: str | Path | None, *arguments: str, without: str = "") -> None:
+    def __init__(self, home: str | Path | None, *arguments: str, without: str = "", **more: str) -> None:
         hide = f"sys.modules[{without!r}] = None; " if without else ""
         script = f"import sys; {hide}from kvd.cli.main import main; sys.argv[1:] = {list(arguments)!r}; main()"
-        environment = {name: value for name, value in os.environ.items() if name != "HOME"}
+        environment = {name: value for name, value in os.environ.items() if name != "HOME"} | more
         if home is not None:
             environment["HOME"] = str(home)
         self._fd, theirs = pty.openpty()
@@ -506,6 +506,20 @@ def test_ctrl_c_while_a_reply_is_outstanding_says_what_that_means(
         assert terminal.status() == 130
     finally:
         daemon.send_signal(signal.SIGCONT)
+
+
+def test_letters_that_the_terminal_does_not_have_are_shown_as_escapes(daemon: Daemon, tmp_path: Path) -> None:
+    daemon.client().ask("PUT a caf\u00e9")
+    terminal = Terminal(tmp_path, "shell", "-c", f"127.0.0.1:{daemon.port}", PYTHONIOENCODING="ascii")
+    try:
+        terminal.expect("kvd>")
+        terminal.type("GET a\r")
+        terminal.expect('"caf\\xe9"\r\n')
+        terminal.expect("kvd>")
+        terminal.type("\x04")
+        assert terminal.status() == 0
+    finally:
+        terminal.close()
 
 
 def test_it_says_when_it_does_not_talk_to_kvd(tmp_path: Path) -> None:
