@@ -115,9 +115,7 @@ async def _measure(program: Program, options: Options) -> Result:
     """
     reactor = program.reactor
     server = find(reactor, options["connect"])
-    connection = await server.connect()
-    await connection.ask("PING")
-    connection.close()
+    (await server.greeted()).close()
     if options["json"]:
         write(options["json"], "", "a")  # not first after the measurement
     load = Load(

@@ -51,10 +51,11 @@ class Trouble(Problem):
 
 # Where it is.
 
-_ADDRESS = re.compile(r"\[?(?P<host>[0-9a-fA-F:.]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)(?:\]|\]:(?P<port>\d+))?")
-_HOST = re.compile(r"(?:tcp:(?=[^:]*:))?(?P<host>[^:=\\\[\]]+)(?::(?P<port>\d+))?")
+# An IPv6 address, in brackets if a port follows; or any other host.
+_ADDRESS = re.compile(r"(\[)?(?P<host>(?:[0-9a-fA-F.]*:){2}[0-9a-fA-F:.]*(?:%\w+)?)(?(1)\](?::(?P<port>[0-9]{1,9}))?)")
+_HOST = re.compile(r"(?:tcp:(?=[^:]*:))?(?P<host>[^:=\\\[\]]+)(?::(?P<port>[0-9]{1,9}))?")
 _TYPES = ("tcp", "ssl", "tls", "unix")
-"""Types of endpoints, which are not hosts."""
+"""Types of endpoints, which can't be names of hosts."""
 
 
 def endpoint(reactor: Any, name: str) -> IStreamClientEndpoint:
@@ -136,6 +137,15 @@ class Server:
             raise
         except Exception as error:
             raise Trouble(self.name, told(error)) from None
+
+    async def greeted(self) -> Link:
+        """A new connection to a server that answers.
+
+        :raise Trouble: it can't be reached, or does not answer as kvd does.
+        """
+        link = await self.link()
+        await Connection(link, self.name, self._timeout).ask("PING")
+        return link
 
     async def connect(self) -> Connection:
         """A new connection, on which requests are asked one after the other.

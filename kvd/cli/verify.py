@@ -138,10 +138,8 @@ async def _run(program: Program, options: Options) -> int:
     if options["seed"] is None:
         options["seed"] = random.SystemRandom().randrange(10**6)
     server = find(reactor, options["connect"], REPLY_TIME)
-    connection = await server.connect()
-    await connection.ask("PING")
-    connection.close()
-    driver = Driver(server.link, reactor, options["clients"], options["seed"])
+    (await server.greeted()).close()
+    driver = Driver(server.greeted, reactor, options["clients"], options["seed"])
     try:
         await driver.begin()
     except Exception as error:

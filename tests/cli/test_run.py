@@ -140,7 +140,8 @@ def test_the_port_of_a_host_is_8765_unless_it_is_given(name: str) -> None:
         "tcp:localhost:1", "localhost:1", "unix:/nowhere/at/all", "unix:" + "/x" * 60, "unix:" + "x" * 108, "unix:",
         "unix", "localhost:99999", "tcp:localhost:99999", "tcp:localhost:-1", "tcp:localhost:x", "localhost:", ":8765",
         "tcp:localhost", "tcp", "tcp:", "", "tcp:x..y:1", "x..y", "x" * 64 + ":1", "nosuch:x:y", "[::1", "[::1]:x",
-        "tcp:localhost:1:2:3:4:5", "tcp:localhost:1:nosuch=2", "localhost:0", "\x7f:1", "a b:1",
+        "tcp:localhost:1:2:3:4:5", "tcp:localhost:1:nosuch=2", "localhost:0", "\x7f:1", "a b:1", "::1]", "\udcff:1",
+        "localhost:" + "9" * 5000, "tcp:localhost:" + "9" * 5000,
     ],
 )  # fmt: skip
 def test_its_status_is_2_with_one_line_if_there_is_no_such_server(name: str) -> None:
@@ -178,6 +179,15 @@ def test_a_server_that_is_full_says_so(tmp_path: Path) -> None:
         done = kvd("run", server(daemon), "PUT a 1", "PUT b 2")
     assert "try again later" in told(done)
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("code", ["IDLE", "BUSY"])
+def test_a_server_that_closes_says_why_and_no_request_gets_that_for_its_reply(code: str) -> None:
+    closing = b'{"status": "Error", "mesg": "the reason", "code": "%s"}\n' % code.encode()
+    with ScriptedServer(lambda data: OK + closing if b"a" in data else None) as scripted:
+        done = kvd("run", "--timeout", "5", server(scripted), "PUT a 1", "PUT b 2")
+    assert done.stdout == OK.decode()
+    assert "the reason; 'PUT b 2' was not " in told(done)
 
 
 @pytest.mark.parametrize("part", [b"", b'{"status": "O'])
