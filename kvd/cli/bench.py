@@ -108,12 +108,12 @@ def show(found: dict[str, Any]) -> None:
         say(f"{error['count']:,} replies were errors with the code {code}, such as {error['example']}")
 
 
-async def _measure(program: Program, options: Options) -> Result:
+async def _measure(running: Program, options: Options) -> Result:
     """Connect, store keys, measure, and remove the keys.
 
     :raise Trouble: the server can't be reached, or closed a connection.
     """
-    reactor = program.reactor
+    reactor = running.reactor
     server = find(reactor, options["connect"])
     (await server.greeted()).close()
     if options["json"]:
@@ -128,7 +128,7 @@ async def _measure(program: Program, options: Options) -> Result:
         prefix=f"kvd-bench:{os.urandom(4).hex()}:",  # another one may run at the same time
     )
     bench = Bench(reactor, server.endpoint, load)
-    program.stop = bench.stop
+    running.stop = bench.stop
     before = 0
 
     def line() -> str:
@@ -161,10 +161,10 @@ async def _measure(program: Program, options: Options) -> Result:
     return bench.result
 
 
-async def _run(program: Program, options: Options) -> int:
+async def _run(running: Program, options: Options) -> int:
     allow_connections(options["clients"])
-    result = await _measure(program, options)
-    found = figures(options, result, transport_name(program.reactor))
+    result = await _measure(running, options)
+    found = figures(options, result, transport_name(running.reactor))
     show(found)
     if options["json"]:
         write(options["json"], json.dumps(found, indent=2) + "\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +15,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
+from kvd import requests
 from kvd.cli.batches import ERROR, Batch, Connection, Kind, connect
 
 GROUPS: Final = {"get": "text", "put": "text", "incr": "count", "transaction": "own"}
@@ -82,9 +82,9 @@ class Result:
         """Count the errors among whole replies."""
         for line in replies.splitlines():
             if line.startswith(ERROR):
-                code = str(json.loads(line).get("code"))
+                code = requests.reply(line)["code"]
                 self.errors[code] = self.errors.get(code, 0) + 1
-                self.examples.setdefault(code, line.decode("ascii"))
+                self.examples.setdefault(code, line.decode("ascii", "backslashreplace"))
 
 
 class Bench:

@@ -7,7 +7,6 @@ after Ctrl-C.
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import signal
 import sys
@@ -118,7 +117,15 @@ def complain(text: str) -> None:
     """Print a line on standard error, if there is one."""
     if sys.stderr is not None:
         with suppress(OSError):
-            print(f"kvd: {text}", file=sys.stderr, flush=True)
+            print(f"kvd: {printable(text)}", file=sys.stderr, flush=True)
+
+
+def printable(text: str, keep: str = "") -> str:
+    """A text in which nothing can play tricks with a terminal: what is not printable becomes an escape.
+
+    :param keep: letters that stay all the same.
+    """
+    return "".join(letter if letter.isprintable() or letter in keep else f"\\u{ord(letter):04x}" for letter in text)
 
 
 def reason(error: BaseException) -> str:
@@ -191,6 +198,8 @@ def allow_connections(clients: int) -> None:
 
     :raise Problem: the system does not allow it.
     """
+    import resource  # not on every system
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = clients + OTHER_FILES
     if hard != resource.RLIM_INFINITY and wanted > hard:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import termios
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -110,4 +109,7 @@ class Prompt:
     def forget(self) -> None:
         """Drop what was typed, or pasted, before the user could know what came of the line before it."""
         clear_typeahead(self._session.input)
-        termios.tcflush(sys.stdin, termios.TCIFLUSH)
+        with suppress(ImportError):  # not on every system
+            import termios
+
+            termios.tcflush(sys.stdin, termios.TCIFLUSH)

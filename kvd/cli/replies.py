@@ -6,6 +6,8 @@ import json
 import textwrap
 from typing import Any
 
+from kvd.cli.program import printable
+
 NAMES = 24
 """Letters up to which a column of names is as wide as the longest of them."""
 
@@ -21,7 +23,7 @@ def pretty(reply: dict[str, Any], width: int = 80) -> str:
         text = "Ok"
     else:
         text = _pretty_result(reply["result"], width)
-    return "".join(letter if letter.isprintable() or letter == "\n" else f"\\u{ord(letter):04x}" for letter in text)
+    return printable(text, keep="\n")
 
 
 def _pretty_result(result: Any, width: int) -> str:

@@ -14,7 +14,7 @@ from twisted.python import usage
 from twisted.python.threadpool import ThreadPool
 
 from kvd.cli import program
-from kvd.cli.program import CONNECT, Program, say
+from kvd.cli.program import CONNECT, Problem, Program, reason, say
 from kvd.cli.server import find, is_blank
 from kvd.numbers import positive
 
@@ -72,17 +72,24 @@ async def _lines(reactor: Any, commands: Sequence[str]) -> AsyncIterator[str]:
     mark = UTF8_MARK
     # A file of its own: Python waits for sys.stdin when the process ends, and closing would wait for the thread.
     read = io.BufferedReader(io.FileIO(0, closefd=False)).readline
-    while line := await deferToThreadPool(reactor, readers, read):
+
+    def next_line() -> bytes:
+        try:
+            return read()
+        except OSError as error:
+            raise Problem(f"can't read standard input: {reason(error)}") from None
+
+    while line := await deferToThreadPool(reactor, readers, next_line):
         text = line.removesuffix(b"\n").decode(errors="surrogateescape").removeprefix(mark)
         mark = ""
         if not is_blank(text):
             yield text
 
 
-async def _run(program: Program, options: Options) -> int:
-    connection = await find(program.reactor, options["connect"], options["timeout"]).connect()
+async def _run(running: Program, options: Options) -> int:
+    connection = await find(running.reactor, options["connect"], options["timeout"]).connect()
     status = 0
-    async for line in _lines(program.reactor, options["commands"]):
+    async for line in _lines(running.reactor, options["commands"]):
         reply = await connection.ask(line)
         say(reply.line.decode("ascii", "backslashreplace"))
         status = 1 if reply.code else status

@@ -16,7 +16,7 @@ from twisted.internet.error import ConnectError, ConnectingCancelledError, Conne
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from kvd import requests, wire
-from kvd.cli.program import Interrupted, Problem, reason
+from kvd.cli.program import Interrupted, Problem, printable, reason
 from kvd.client.link import TIMEOUT, Link
 from kvd.errors import Internal, KvdError
 
@@ -46,7 +46,7 @@ class Trouble(Problem):
 
     def __init__(self, server: str, text: str) -> None:
         super().__init__(f"{server}: {text}")
-        self.text = text
+        self.text = printable(text)
 
 
 # Where it is.

@@ -29,8 +29,8 @@ class Options(program.Options):
     optParameters: ClassVar = [CONNECT]
 
 
-async def _interact(program: Program, options: Options, prompt: Prompt) -> int:
-    conversation = Conversation(find(program.reactor, options["connect"]).link)
+async def _interact(running: Program, options: Options, prompt: Prompt) -> int:
+    conversation = Conversation(find(running.reactor, options["connect"]).link)
     try:
         await conversation.begin()
     except Trouble as trouble:

@@ -128,13 +128,13 @@ def show(found: Found | None, driver: Driver, options: Options) -> int:
     return status
 
 
-async def _run(program: Program, options: Options) -> int:
+async def _run(running: Program, options: Options) -> int:
     try:
         from kvd.verify.driver import Driver
     except ImportError as error:
         raise Problem(f"kvd verify needs networkx ({error}): pip install 'txkvd[verify]'") from None
     allow_connections(options["clients"])
-    reactor = program.reactor
+    reactor = running.reactor
     if options["seed"] is None:
         options["seed"] = random.SystemRandom().randrange(10**6)
     server = find(reactor, options["connect"], REPLY_TIME)
@@ -149,7 +149,7 @@ async def _run(program: Program, options: Options) -> int:
     def stop() -> None:
         driver.stopped = True
 
-    program.stop = stop
+    running.stop = stop
     found = await _load(reactor, options, driver, report)
     status = show(found, driver, options)
     if report is not None:

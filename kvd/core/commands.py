@@ -83,7 +83,7 @@ ROLLBACK_TO: Final = handlers.RollbackTo(
 ROWS: Final[list[Command]] = [
     handlers.Put(
         "PUT key value",
-        "store the value: everything after the key and one space, to the end of the line, quotes included",
+        "store everything after the key and one space, to the end of the line, quotes included",
         writes=True,
     ),
     handlers.Get("GET key", "read the value of the key", TEXT),

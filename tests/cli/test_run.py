@@ -325,6 +325,18 @@ def test_output_that_cannot_be_written_is_an_error_of_one_line(
     assert "standard output" in told(done)
 
 
+def test_a_standard_input_that_cannot_be_read_is_an_error_of_one_line(daemon: Daemon) -> None:
+    command = f"{KVD} run {server(daemon)} < /proc/self/mem"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=LIMIT)
+    assert told(done) == "kvd: can't read standard input: Input/output error\n"
+
+
+def test_nothing_that_a_server_says_can_play_tricks_with_the_terminal() -> None:
+    trick = b'{"status": "Error", "mesg": "a\\u001b[2J\\nb", "code": "BUSY"}\n'
+    with ScriptedServer(lambda data: trick) as scripted:
+        assert "a\\u001b[2J\\u000ab" in told(kvd("run", server(scripted), "GET a"))
+
+
 def test_without_a_standard_input_there_is_nothing_to_do(daemon: Daemon) -> None:
     done = subprocess.run(
         ["bash", "-c", f"{KVD} run {server(daemon)} <&-"], capture_output=True, text=True, timeout=LIMIT
