@@ -21,6 +21,22 @@ def count(value: str) -> int:
     return int(value)
 
 
+def at_least_one(value: str) -> int:
+    """A number of things of which there must be some."""
+    number = count(value)
+    if not number:
+        raise ValueError(f"a number from 1 up is needed, not {value!r}")
+    return number
+
+
+def positive(value: str) -> float:
+    """A number of seconds that is more than 0."""
+    number = seconds(value)
+    if not number:
+        raise ValueError(f"more than 0 seconds are needed, not {value!r}")
+    return number
+
+
 def seconds(value: str) -> float:
     """A number of seconds; 0: no limit."""
     try:

@@ -69,6 +69,10 @@ def result(line: bytes) -> Any:
     return found.get("result")
 
 
+TURNED_AWAY = frozenset(["BUSY", "IDLE"])
+"""The codes of errors that answer no request: the server says why it closes the connection."""
+
+
 def lost(problem: str, changing: bool) -> KvdError:
     """The error of a request whose reply will never come.
 

@@ -28,14 +28,14 @@ MAX_REPLY: Final = 16 * 1024 * 1024
 """Bytes of a reply."""
 
 MAX_WORDS: Final = 10_000
-"""Arguments of a request: so many are answered in a few milliseconds."""
+"""Arguments of a request: this many are answered in a few milliseconds."""
 
 _LONG: Final = 64 * 1024
 
 quote: Final[Callable[[str], str]] = encode_basestring_ascii
 
 
-# Not with a tuple of both: compiled, that is made at each call.
+# Not with a tuple of both, which compiled code would build at each call.
 
 
 def begins_as_http(line: str) -> bool:
@@ -48,7 +48,7 @@ def ends_as_http(line: str) -> bool:
 
 def speaks_http() -> SpeaksHttp:
     """The error for a line that a browser sent, or a web page through it."""
-    return SpeaksHttp("this is no HTTP server, it speaks the kvd line protocol; closing the connection")
+    return SpeaksHttp("this is not an HTTP server; it speaks the kvd line protocol, and closes this connection")
 
 
 def parse(line: str) -> tuple[str, list[Word]]:
@@ -57,14 +57,14 @@ def parse(line: str) -> tuple[str, list[Word]]:
     :param line: one line without its end.
     :return: the command's name in capitals, which is empty for a blank line, and its arguments.
     :raise SpeaksHttp: if the line is part of a request to a web server.
-    :raise BadRequest: if the line is no proper JSON array though it begins with ``[``.
+    :raise BadRequest: if the line begins with ``[`` but is not a JSON array of words.
     :raise TooLarge: if there are more than ``MAX_WORDS`` arguments.
     """
     if ends_as_http(line):
         raise speaks_http()
     parts = line.split(" ", 2)
     name = parts[0]
-    # The two forms that nearly all requests have need no further look. (A constant has its hash already.)
+    # Nearly all requests have one of these two forms. (A constant has its hash already.)
     if len(parts) == 3 and name == "PUT" and parts[1]:
         return "PUT", [parts[1], parts[2]]
     if len(parts) == 2 and name == "GET" and parts[1]:
@@ -76,7 +76,7 @@ def parse(line: str) -> tuple[str, list[Word]]:
         return _parse_json(line)
     name, space, rest = line.partition(" ")
     name = _capitals(name)
-    if name == "PUT":  # the value is all that stands behind the one space after the key
+    if name == "PUT":  # the value is everything after the one space that follows the key
         key, space, value = rest.lstrip(" ").partition(" ")
         if space:
             return name, [key, value]
@@ -95,7 +95,7 @@ def parse(line: str) -> tuple[str, list[Word]]:
 
 
 def _first_words(text: str) -> list[str]:
-    """The words of a long text, up to one too many: all of them could be millions, as could the spaces between."""
+    """The words of a long text, up to one too many: there could be millions of them, or of the spaces between."""
     words: list[str] = []
     place = 0
     while len(words) <= MAX_WORDS:
@@ -126,27 +126,27 @@ _BIGGEST_DIGITS: Final = 20
 
 
 def _integer(digits: str) -> int:
-    # Python refuses to convert very long numbers; any number past 64 bits is as wrong as this one.
+    # Python refuses to convert very long numbers; any number over 64 bits is as wrong as this one.
     return int(digits) if len(digits) <= _BIGGEST_DIGITS else 10**_BIGGEST_DIGITS
 
 
 def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no JSON")
+    raise ValueError(f"{word} is not JSON")
 
 
 _decode: Final = json.JSONDecoder(parse_int=_integer, parse_constant=_no_constant).raw_decode
 _blank: Final = re.compile(r"[ \t\r]*").match
 
 
-def _behind_blanks(line: str, place: int) -> int:
+def _after_blanks(line: str, place: int) -> int:
     found = _blank(line, place)
     return found.end() if found is not None else place
 
 
 def _parse_json(line: str) -> tuple[str, list[Word]]:
-    """Take a JSON array apart, element by element: a whole line could be a million of them, or nested as deep."""
+    """Take a JSON array apart, element by element: a line could hold a million of them, or be nested that deep."""
     words: list[Word] = []
-    place = _behind_blanks(line, line.index("[") + 1)
+    place = _after_blanks(line, line.index("[") + 1)
     if line[place : place + 1] == "]":
         raise BadRequest('the array is empty; put the command\'s name first, as in ["GET", "key"]')
     while True:
@@ -154,13 +154,13 @@ def _parse_json(line: str) -> tuple[str, list[Word]]:
         words.append(word)
         if len(words) > MAX_WORDS + 1:
             raise too_many_words()
-        place = _behind_blanks(line, place)
+        place = _after_blanks(line, place)
         separator = line[place : place + 1]
-        place = _behind_blanks(line, place + 1)
+        place = _after_blanks(line, place + 1)
         if separator == "]" and place == len(line):
             break
         if separator != ",":
-            raise BadRequest(f"the line begins with [ but is no JSON array: see character {place}")
+            raise BadRequest(f"the line begins with [ but is not a JSON array: see character {place}")
     name = words.pop(0)
     if not isinstance(name, str):
         raise BadRequest('the array must begin with the command\'s name, as in ["GET", "key"]')
@@ -173,10 +173,10 @@ def _element(line: str, place: int, number: int) -> tuple[Word, int]:
     try:
         word, end = _decode(line, place)
     except ValueError as error:
-        raise BadRequest(f"the line begins with [ but is no JSON array: {error}") from None
+        raise BadRequest(f"the line begins with [ but is not a JSON array: {error}") from None
     if isinstance(word, str):
         if not word.isascii() and _has_surrogate(word):
-            raise BadRequest(f"element {number} of the array holds half of a surrogate pair, which is no text")
+            raise BadRequest(f"element {number} of the array holds half of a surrogate pair, which is not text")
     elif word is not None and type(word) is not int:
         raise BadRequest(
             f"element {number} of the array is {json.dumps(word)}; "
@@ -213,7 +213,7 @@ _PLAIN: Final = bytes([code for code in range(0x20, 0x7F) if code not in b'"\\']
 
 
 def _quote_long(text: str) -> str:
-    """As quote, which looks at each character by itself; most long texts have none that must be escaped."""
+    """Like quote, which looks at each character by itself; most long texts have none that must be escaped."""
     return f'"{text}"' if text.isascii() and _is_plain(text) else quote(text)
 
 
@@ -245,7 +245,7 @@ def values_result(values: list[str | None]) -> str:
         if size > MAX_REPLY:
             too_large_reply()
         parts += [", ", part]
-    parts[:1] = ['{"status": "Ok", "result": [']  # all is joined at once, for each copy of 16 MiB takes long
+    parts[:1] = ['{"status": "Ok", "result": [']  # all is joined at once, because each copy of 16 MiB takes long
     parts.append("]}\n")
     return "".join(parts)
 
@@ -255,13 +255,13 @@ def too_large_reply() -> NoReturn:
 
 
 def error(error: KvdError) -> str:
-    """The reply that tells a client of an error."""
+    """The reply that tells a client about an error."""
     return json.dumps({"status": "Error", "mesg": error.mesg, "code": error.code, **error.fields}) + "\n"
 
 
 def shown(text: str, limit: int = 40) -> str:
-    """What a client sent, for use in a message: quoted, and cut where it is long."""
-    return f"'{text}'" if len(text) <= limit else f"'{text[:limit]}…'"
+    """What a client sent, for use in a message: quoted, and cut if it is long."""
+    return f"'{text}'" if len(text) <= limit else f"'{text[:limit]}...'"
 
 
 # The client's side of the same two lines.
@@ -273,7 +273,7 @@ def request(*words: Word) -> bytes:
 
 
 def error_from(reply: dict[str, Any]) -> KvdError:
-    """The error that a reply tells of, as the class that stands for its code."""
+    """The error that a reply tells about, as the class for its code."""
     fields = {name: value for name, value in reply.items() if name not in ("status", "mesg", "code")}
     return BY_CODE.get(reply["code"], KvdError)(reply["mesg"], **fields)
 

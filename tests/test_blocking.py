@@ -51,8 +51,8 @@ def test_each_command_answers_in_python(client: Client) -> None:
     assert (client.ping(), client.ping("hi")) == ("PONG", "hi")
     assert client.info("store")["keys"] == 2
     assert client.info()["store"]["keys"] == 2
-    assert client.help("get") == "GET key: the value, or null"
-    assert "GET key" in client.help()
+    assert client.help("get").startswith("GET key: ")
+    assert "GET key" in client.help()["data"]
     client.quit()
     with pytest.raises(errors.Unavailable):
         client.get("a")

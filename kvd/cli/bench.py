@@ -4,57 +4,44 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import sys
 from typing import Any, ClassVar
 
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import clientFromString, connectProtocol
-from twisted.internet.task import LoopingCall, react
+from twisted.internet.defer import CancelledError
 from twisted.python import usage
 
+from kvd.cli import program
 from kvd.cli.load import KINDS, Bench, Load, Result
-from kvd.client.link import Link
-from kvd.numbers import count, size
+from kvd.cli.program import CONNECT, Program, allow_connections, complain, say, write
+from kvd.cli.progress import progress
+from kvd.cli.server import Trouble, find, told
+from kvd.numbers import at_least_one, size
 from kvd.reactor import install_reactor, transport_name
 
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
 
 BUSY = 0.9
-"""The share of a core from which on the benchmark itself may be what limits the figures."""
-
-PATIENCE = 10.0
-"""Seconds that removing the keys may take after an interrupt."""
-
-
-def at_least_one(value: str) -> int:
-    """A number of things that there must be."""
-    number = count(value)
-    if not number:
-        raise ValueError("at least 1 is needed")
-    return number
-
+"""The share of a core above which the benchmark itself may limit the figures."""
 
 _DEFAULTS = Load()
 
 
-class Options(usage.Options):
+class Options(program.Options):
     """The options of ``kvd bench``."""
 
-    synopsis = "[--connect tcp:localhost:8765] [options]"
     longdesc = (
-        "Sends requests as fast as the server answers them, and tells how many that were a second, and how long "
-        "they took. Its keys begin with kvd-bench: and are removed at the end. Ctrl-C ends it early. The exit status "
-        "is 1 if a reply was an Error, and 2 if the server could not be reached or closed a connection."
+        "Sends requests as fast as the server answers them, and tells how many there were per second and how long "
+        "they took. Its keys begin with kvd-bench: and are removed at the end. Ctrl-C ends it early, with the figures "
+        "so far. The exit status is 1 if a reply was an Error, and 2 if the server could not be reached or closed a "
+        "connection."
     )
     optParameters: ClassVar = [
-        ["connect", "c", "tcp:localhost:8765", "The server, as a Twisted client endpoint."],
+        CONNECT,
         ["clients", None, _DEFAULTS.clients, "Connections.", at_least_one],
         [
             "pipeline",
             None,
             _DEFAULTS.pipeline,
-            "Requests in flight on each; a transaction is alone.",
+            "Requests in flight on each connection; a transaction is alone.",
             at_least_one,
         ],
         ["requests", "n", _DEFAULTS.requests, "Requests in all; a transaction counts as one.", at_least_one],
@@ -62,10 +49,10 @@ class Options(usage.Options):
             "mix",
             None,
             ",".join(_DEFAULTS.mix),
-            f"Kinds of requests, in turn; of {','.join(KINDS)}. A kind named twice has two turns. A transaction reads "
-            "two keys, then writes both, in two round trips.",
+            f"Kinds of requests, in turn, out of {','.join(KINDS)}. A kind that is named twice has two turns. A "
+            "transaction reads two keys, then writes both, in two round trips.",
         ],
-        ["value-size", None, _DEFAULTS.value_size, "Bytes of a value, as 3 or 64K.", size],
+        ["value-size", None, _DEFAULTS.value_size, "Bytes of a value, such as 3 or 64K.", size],
         ["keys", None, _DEFAULTS.keys, "Keys to choose from.", at_least_one],
         ["json", None, None, "Write the figures to this file too."],
     ]
@@ -75,11 +62,11 @@ class Options(usage.Options):
         self["mix"] = tuple(self["mix"].split(","))
         for name in self["mix"]:
             if name not in KINDS:
-                raise usage.UsageError(f"--mix takes {', '.join(KINDS)}, and not {name!r}")
+                raise usage.UsageError(f"--mix takes some of {', '.join(KINDS)}, not {name!r}")
 
 
 def figures(options: Options, result: Result, transport: str) -> dict[str, Any]:
-    """What was measured, as plain data. Latencies are in milliseconds."""
+    """What was measured, as data for JSON. Latencies are in milliseconds."""
     return {
         "clients": options["clients"],
         "pipeline": options["pipeline"],
@@ -105,51 +92,32 @@ def figures(options: Options, result: Result, transport: str) -> dict[str, Any]:
 
 def show(found: dict[str, Any]) -> None:
     """Print the figures for a person."""
-    print(
+    say(
         f"{found['clients']} clients, {found['pipeline']} in flight, values of {found['value_size']} bytes, "
         f"{found['keys']} keys; latencies in ms"
     )
-    print(f"{'':12}{'requests':>12}{'per second':>12}" + "".join(f"{name:>10}" for name in PERCENTILES))
+    say(f"{'':12}{'requests':>12}{'per second':>12}" + "".join(f"{name:>10}" for name in PERCENTILES))
     for name, kind in found["kinds"].items():
         latencies = "".join(f"{milliseconds:10.3f}" for milliseconds in kind["latency_ms"].values())
-        print(f"{name:12}{kind['requests']:12,}{kind['per_second']:12,.0f}{latencies}")
-    print(f"{'all':12}{found['requests']:12,}{found['per_second']:12,.0f}")
+        say(f"{name:12}{kind['requests']:12,}{kind['per_second']:12,.0f}{latencies}")
+    say(f"{'all':12}{found['requests']:12,}{found['per_second']:12,.0f}")
     share = found["own_cpu_share"]
     if share >= BUSY:
-        print(f"Warning: the benchmark itself was busy for {share:.0%} of a core; the server may be faster than this.")
+        say(f"Warning: the benchmark itself was busy for {share:.0%} of a core; the server may be faster than this.")
     for code, error in found["errors"].items():
-        print(f"{error['count']:,} replies were errors with the code {code}, as {error['example']}")
+        say(f"{error['count']:,} replies were errors with the code {code}, such as {error['example']}")
 
 
-class Progress:
-    """Tells once a second, on standard error, how far it is."""
+async def _measure(running: Program, options: Options) -> Result:
+    """Connect, store keys, measure, and remove the keys.
 
-    def __init__(self, result: Result, wanted: int) -> None:
-        self._result = result
-        self._wanted = wanted
-        self._before = 0
-
-    def tell(self) -> None:
-        """One second has passed."""
-        done = self._result.requests
-        end = "\r" if sys.stderr.isatty() else "\n"
-        line = f"{done / self._wanted:4.0%} {done - self._before:12,} a second"
-        print(line, end=end, file=sys.stderr, flush=True)
-        self._before = done
-
-    def end(self) -> None:
-        """Leave a clean line."""
-        if sys.stderr.isatty():
-            print(" " * 40, end="\r", file=sys.stderr, flush=True)
-
-
-async def _measure(reactor: Any, options: Options) -> Result:
-    endpoint = clientFromString(reactor, options["connect"])
-    link = await connectProtocol(endpoint, Link(reactor))
-    reply = await link.send(b"PING\n")
-    link.close()
-    if not reply.startswith(b'{"status": '):
-        raise ConnectionError(f"this is no kvd server: it says {reply[:40]!r}")
+    :raise Trouble: the server can't be reached, or closed a connection.
+    """
+    reactor = running.reactor
+    server = find(reactor, options["connect"])
+    (await server.greeted()).close()
+    if options["json"]:
+        write(options["json"], "", "a")  # not first after the measurement
     load = Load(
         clients=options["clients"],
         pipeline=options["pipeline"],
@@ -159,53 +127,51 @@ async def _measure(reactor: Any, options: Options) -> Result:
         keys=options["keys"],
         prefix=f"kvd-bench:{os.urandom(4).hex()}:",  # another one may run at the same time
     )
-    bench = Bench(reactor, endpoint, load)
-    over: Deferred[None] = Deferred()
+    bench = Bench(reactor, server.endpoint, load)
+    running.stop = bench.stop
+    before = 0
 
-    def interrupted() -> Deferred[None]:
-        bench.stop()
-        return over.addTimeout(PATIENCE, reactor)
+    def line() -> str:
+        nonlocal before
+        done = bench.result.requests
+        text = f"{done / load.requests:4.0%} {done - before:12,} a second"
+        before = done
+        return text
 
-    trigger = reactor.addSystemEventTrigger("before", "shutdown", interrupted)
-    progress = Progress(bench.result, load.requests)
-    ticks = LoopingCall(progress.tell)
+    problem: Exception | None = None
+    left = f"keys that begin with {load.prefix} are left on the server"
     try:
         await bench.connect()
         await bench.fill()
-        ticks.start(1.0, now=False)
-        try:
+        with progress(reactor, line, everywhere=True):
             await bench.run()
-        finally:
-            ticks.stop()
-            progress.end()
-            await bench.remove()
-        bench.close()
-    finally:
-        reactor.removeSystemEventTrigger(trigger)
-        over.callback(None)
+    except CancelledError:
+        complain(left)
+        raise
+    except Exception as error:
+        problem = error
+    try:
+        await bench.remove()
+    except Exception as error:
+        complain(left)
+        problem = problem or error
+    if problem is not None:
+        raise Trouble(server.name, told(problem)) from None
+    bench.close()
     return bench.result
 
 
-async def _run(reactor: Any, options: Options) -> None:
-    try:
-        result = await _measure(reactor, options)
-    except Exception as error:
-        print(f"kvd: {options['connect']}: {error or type(error).__name__}", file=sys.stderr)
-        raise SystemExit(2) from None
-    found = figures(options, result, transport_name(reactor))
+async def _run(running: Program, options: Options) -> int:
+    allow_connections(options["clients"])
+    result = await _measure(running, options)
+    found = figures(options, result, transport_name(running.reactor))
     show(found)
     if options["json"]:
-        with open(options["json"], "w") as file:
-            json.dump(found, file, indent=2)
-            file.write("\n")
-    raise SystemExit(1 if result.errors else 0)
+        write(options["json"], json.dumps(found, indent=2) + "\n")
+    return 1 if result.errors else 0
 
 
 def run(options: Options) -> None:
     """Run it, and exit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = options["clients"] + 100
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
     install_reactor()
-    react(lambda reactor: Deferred.fromCoroutine(_run(reactor, options)))
+    program.run(lambda running: _run(running, options))

@@ -1,73 +1,128 @@
-"""What ``kvd shell`` says to a server, and how it shows the replies; without a terminal."""
+"""What ``kvd shell`` says to a server, and how it goes on after a lost connection; without a terminal."""
 
 from __future__ import annotations
 
-import json
+import shutil
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from kvd import wire
+from kvd.cli.replies import pretty
+from kvd.cli.server import Connection, Trouble, parsed, shown
 from kvd.client.link import Link
-from kvd.errors import KvdError
 
 
 class Conversation:
-    """What is said to a server, and what is known of it.
+    """What is said to a server, and what is known about it.
 
     :param connect: makes a connection.
-    :ivar usages: the server's commands, as its HELP tells them: what each does, by its usage.
+    :ivar usages: what each command does, by its usage, as the server's HELP tells it.
     :ivar transaction: the state of the open transaction in a word or two; empty if none is open.
+    :ivar broken: whether the last line got no reply; what was meant to follow it must not be sent.
     :ivar over: whether the user wants to leave.
     """
 
     def __init__(self, connect: Callable[[], Awaitable[Link]]) -> None:
         self._connect = connect
-        self._link: Link | None = None
+        self._connection: Connection | None = None
         self.usages: dict[str, str] = {}
         self.transaction = ""
+        self.broken = False
         self.over = False
 
     async def begin(self) -> None:
-        """Connect, and learn what commands there are."""
-        self._link = await self._connect()
-        found = json.loads(await self._link.send(b"HELP\n")).get("result")
-        self.usages.clear()
-        self.usages.update(found if isinstance(found, dict) else {})
+        """Connect, and learn what commands there are.
+
+        :raise Trouble: that can't be done.
+        """
+        connection = Connection(await self._connect())
+        found = (await connection.ask("HELP")).found.get("result")
+        topics = [name for name in found if name != "more"] if isinstance(found, dict) else []
+        for topic in topics:
+            about = (await connection.ask(f"HELP {topic}")).found.get("result")
+            self.usages.update(about if isinstance(about, dict) else {})
+        self._connection = connection
 
     async def ask(self, line: str) -> str:
-        """Send a line, and tell what came back."""
+        """Send a line, unless it belongs to a transaction that is lost.
+
+        :param line: a line that is not blank.
+        :return: what came back, for people.
+        :raise Interrupted: the user does not want to wait any longer.
+        """
+        told: list[str] = []
         try:
-            if self._link is None or self._link.lost is not None:
-                await self.begin()
-            assert self._link is not None
-            reply = json.loads(await self._link.send(line.encode(errors="surrogateescape") + b"\n"))
-            name = _name(line)
-            self.over = name == "QUIT" and reply["status"] == "Ok"
-            if not self.over and (self.transaction or name == "START"):
-                self.transaction = _state(json.loads(await self._link.send(b"CHECK\n")))
-        except Exception as error:
-            was_open, self.transaction = self.transaction, ""
-            lost = "; the transaction is rolled back, unless its COMMIT had arrived" if was_open else ""
-            return f"no reply: {str(error) or type(error).__name__}{lost}"
-        return pretty(reply)
+            self.broken = True
+            await self._talk(line, told)
+            self.broken = False
+        except Trouble as trouble:
+            self.end()
+            told.append(trouble.text)
+        return "\n".join(told)
+
+    async def _talk(self, line: str, told: list[str]) -> None:
+        connection = await self._connected(line, told)
+        if connection is None:
+            return
+        reply = await connection.ask(line)
+        told.append(pretty(reply.found, shutil.get_terminal_size().columns))
+        if (hint := _about_quotes(line)) and not reply.code:
+            told.append(hint)
+        self.over = connection.has_quit
+        # What can't be read, and was probably meant for a START, leaves an aborted transaction open.
+        unread = reply.code in ("BAD_REQUEST", "TOO_LARGE") and "START" in line[:100].upper()
+        self.transaction = ""
+        if connection.in_transaction or unread:
+            await self._check(connection)
+
+    async def _check(self, connection: Connection) -> None:
+        """Ask for the state of the transaction."""
+        try:
+            self.transaction = _state((await connection.ask("CHECK")).found)
+        except Trouble:
+            raise Trouble("", f"{connection.lost}; the transaction is rolled back") from None
+        connection.in_transaction = self.transaction != ""
+
+    async def _connected(self, line: str, told: list[str]) -> Connection | None:
+        """The connection, which is made again if it was lost outside a transaction."""
+        connection = self._connection
+        if connection is not None and not connection.lost:
+            return connection
+        lost = "" if connection is None else connection.lost
+        if parsed(line)[0] == "QUIT":
+            self.over = True
+            told.append(lost)
+            return None
+        if connection is not None and connection.in_transaction:
+            raise Trouble("", f"{lost}; the transaction is rolled back, and {shown(line)} was not sent")
+        try:
+            await self.begin()
+        except Trouble as trouble:
+            raise Trouble("", f"{trouble.text}; {shown(line)} was not sent") from None
+        told.append(f"{lost}; connected again" if lost else "connected again")
+        return self._connection
 
     @property
     def prompt(self) -> str:
-        """What stands in front of the next line."""
+        """What is shown before the next line."""
         return f"kvd ({self.transaction})> " if self.transaction else "kvd> "
 
     def end(self) -> None:
         """Close the connection."""
-        if self._link is not None and self._link.lost is None:
-            self._link.close()
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+        self.transaction = ""
 
 
-def _name(line: str) -> str:
-    try:
-        name, _ = wire.parse(line)
-    except KvdError:
+def _about_quotes(line: str) -> str:
+    """A hint for somebody who puts quotes around a key."""
+    name, words = parsed(line)
+    if line.lstrip(" ")[:1] == "[" or name == "PING" or not words:
         return ""
-    return name
+    key = words[0]
+    if not isinstance(key, str) or key[:1] != '"':
+        return ""
+    return f'note: the first word is {key}, with its quote. For a key with spaces, write ["{name}", "a key"]'
 
 
 def _state(check: dict[str, Any]) -> str:
@@ -75,45 +130,6 @@ def _state(check: dict[str, Any]) -> str:
     if check["status"] == "Ok":
         if check["result"]["commits"]:
             return "transaction"
-        return "transaction, in conflict" if check["result"]["conflicts"] else "transaction, doomed"
-    states = {"NO_TRANSACTION": "", "TXN_EXPIRED": "transaction, expired"}
-    return states.get(check["code"], "transaction, doomed")
-
-
-# Replies for people.
-
-
-def pretty(reply: dict[str, Any]) -> str:
-    """A reply as it is shown. What could play tricks with the terminal is shown as an escape."""
-    if reply["status"] != "Ok":
-        text = f"{reply['code']}: {reply['mesg']}"
-    elif "result" not in reply:
-        text = "Ok"
-    else:
-        text = _pretty_result(reply["result"])
-    return "".join(letter if letter.isprintable() or letter == "\n" else f"\\u{ord(letter):04x}" for letter in text)
-
-
-def _pretty_result(result: Any) -> str:
-    if isinstance(result, dict) and result and all(isinstance(value, str) for value in result.values()):
-        width = min(max(map(len, result)), 24)
-        return "\n".join(f"{name:{width}}  {value}" for name, value in result.items())
-    if isinstance(result, dict) and result.keys() == {"items", "next"}:
-        items = [item if isinstance(item, list) else [item] for item in result["items"]]
-        width = min(max((len(_quoted(item[0])) for item in items), default=0), 40)
-        rows = [f"{_quoted(item[0]):{width}}  {' '.join(map(_quoted, item[1:]))}".rstrip() for item in items]
-        more = [] if result["next"] is None else [f"more: {_quoted(result['next'])} is next"]
-        return "\n".join([*rows, *more]) or "nothing"
-    return json.dumps(result, ensure_ascii=False, indent=2)
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
-
-
-def name_and_options(usage: str) -> tuple[str, list[str]]:
-    """Take a usage apart: ``"COUNT [PREFIX p]"`` is ``COUNT`` with the option word ``PREFIX``."""
-    words = usage.split(" ")
-    count = next((number for number, word in enumerate(words) if not word.isupper() or word[0] == "["), len(words))
-    bare = [word.strip("[]") for word in words[count:]]
-    return " ".join(words[:count]), [word for word in bare if word.isalpha() and word.isupper()]
+        return "transaction, in conflict" if check["result"]["conflicts"] else "transaction, aborted"
+    states = {"NO_TRANSACTION": "", "AUTH_REQUIRED": "", "TXN_EXPIRED": "transaction, expired"}
+    return states.get(check["code"], "transaction, aborted")

@@ -1,54 +1,50 @@
-"""The load engine of ``kvd bench``: connections that send prepared batches and count the lines that come back.
-
-It must be faster than what it measures. So no request waits for an object of its own, replies are not parsed, and
-connections are taken over by the event loop's own transports where that can be.
-"""
+"""The load that ``kvd bench`` puts on a server: what is sent, in which phases, over which connections."""
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import json
 import random
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import cycle
-from typing import Any, Final, NamedTuple, cast
+from itertools import cycle, takewhile
+from typing import Any, Final
 
-from twisted.internet.asyncioreactor import AsyncioSelectorReactor
-from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.interfaces import IPushProducer, IStreamClientEndpoint, ISystemHandle
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.defer import DeferredList
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
+from kvd import requests
+from kvd.cli.batches import ERROR, Batch, Connection, Kind, connect
+
 GROUPS: Final = {"get": "text", "put": "text", "incr": "count", "transaction": "own"}
-"""The kinds of requests, and which group of keys each of them works on."""
+"""The kinds of requests, and the group of keys that each of them uses."""
+
 KINDS: Final = tuple(GROUPS)
 
-ERROR: Final = b'{"status": "Error"'
-"""How an Error reply begins. It can't stand inside a reply, for there the quotes would be escaped."""
-
 PREPARED: Final = 100_000
-"""Requests of a kind that are prepared, if that takes no more than as many bytes as the next figure says."""
+"""The most requests of a kind that are prepared, and the most bytes."""
 PREPARED_BYTES: Final = 32 * 1024 * 1024
 
 FILL: Final = 64 * 1024
-"""Bytes of requests that go out at once while keys are stored, and removed."""
+"""Bytes of requests that go out at once while keys are stored or removed."""
+
+STALL: Final = 60.0
+"""Seconds without a single reply after which a connection is given up."""
 
 
 @dataclass
 class Load:
-    """What is to be done.
+    """What to do.
 
     :ivar clients: connections.
     :ivar pipeline: requests that a connection sends before it waits for the replies; a transaction is sent alone.
     :ivar requests: how many in all; a transaction counts as one.
-    :ivar mix: kinds of requests, of :data:`KINDS`. Each connection sends one batch of each in turn.
+    :ivar mix: some of :data:`KINDS`. Each connection sends one batch of each in turn.
     :ivar value_size: bytes of a value.
     :ivar keys: how many keys there are. INCR and transactions have as many of their own, and each client's
-        transactions have a share of these for themselves, so that nothing conflicts.
+        transactions have a share of these to themselves, so that nothing conflicts.
     :ivar prefix: what all keys begin with.
     """
 
@@ -62,34 +58,13 @@ class Load:
 
 
 @dataclass
-class Kind:
-    """One kind of requests, and what was measured.
-
-    :ivar latencies: how many batches took so many microseconds, from the first byte sent to the last one received.
-    """
-
-    name: str
-    requests: int = 0
-    latencies: dict[int, int] = field(default_factory=dict)
-
-    def percentile(self, percent: float) -> float:
-        """The latency in seconds that so many of the batches did not exceed; 0 if there were none."""
-        left = sum(self.latencies.values()) * percent / 100
-        for microseconds, count in sorted(self.latencies.items()):
-            left -= count
-            if left <= 0:
-                return microseconds / 1e6
-        return 0.0
-
-
-@dataclass
 class Result:
     """What was measured.
 
     :ivar seconds: wall time.
-    :ivar cpu_seconds: processor time that the benchmark itself took in it.
+    :ivar cpu_seconds: processor time that the benchmark itself took meanwhile.
     :ivar errors: how many replies were errors, by their code.
-    :ivar examples: one reply of each of these.
+    :ivar examples: one reply with each of these codes.
     """
 
     kinds: list[Kind]
@@ -100,145 +75,24 @@ class Result:
 
     @property
     def requests(self) -> int:
-        """How many were answered."""
+        """How many requests were answered."""
         return sum(kind.requests for kind in self.kinds)
 
     def note_errors(self, replies: bytes) -> None:
-        """Count those of some whole replies that are errors."""
+        """Count the errors among whole replies."""
         for line in replies.splitlines():
             if line.startswith(ERROR):
-                code = str(json.loads(line).get("code"))
+                code = requests.reply(line)["code"]
                 self.errors[code] = self.errors.get(code, 0) + 1
-                self.examples.setdefault(code, line.decode("ascii"))
-
-
-class Batch(NamedTuple):
-    """What goes out at once, and behind its replies at once again."""
-
-    kind: Kind
-    requests: int
-    lines: bytes
-    second: bytes = b""
-
-
-class Connection(asyncio.Protocol):
-    """One client. Only the time from here to the server and back counts, so this is short.
-
-    :param note_errors: called with replies, when there is an error among them.
-    """
-
-    def __init__(self, note_errors: Callable[[bytes], None]) -> None:
-        self._note_errors = note_errors
-        self._pieces: list[bytes] = []  # of a line whose end has not come
-        self._awaited = 0  # lines
-        self._batch: Batch | None = None
-        self._second = b""
-        self._idle: Deferred[None] | None = None
-        self.lost: Failure | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        """The loop's transport is there; or Twisted's, for what we need is the same."""
-        self._write: Callable[[bytes], None] = transport.write
-        self.close: Callable[[], None] = getattr(transport, "loseConnection", None) or transport.close
-
-    def work(self, batches: Iterator[Batch]) -> Deferred[None]:
-        """Send batches, each when the one before it is answered.
-
-        :return: a Deferred of the end; it fails if the connection is lost before.
-        """
-        idle = self._idle = Deferred()
-        self._batches = batches
-        if self.lost is None:
-            self._next()
-        else:
-            self.connection_lost(None)
-        return idle
-
-    def _next(self) -> None:
-        batch = self._batch = next(self._batches, None)
-        if batch is None:
-            if self._idle is not None:
-                idle, self._idle = self._idle, None
-                idle.callback(None)
-            return
-        self._second = batch.second
-        self._awaited = batch.lines.count(b"\n")
-        self._since = time.perf_counter()
-        self._write(batch.lines)
-
-    def data_received(self, data: bytes) -> None:
-        """Replies, or pieces of them."""
-        if self._pieces or data[-1] != 10:
-            data = self._whole_lines(data)
-        if ERROR in data:
-            self._note_errors(data)
-        self._awaited -= data.count(b"\n")
-        if self._awaited or self._batch is None:
-            return
-        if self._second:
-            lines, self._second = self._second, b""
-            self._awaited = lines.count(b"\n")
-            self._write(lines)
-            return
-        kind = self._batch.kind
-        kind.requests += self._batch.requests
-        microseconds = int((time.perf_counter() - self._since) * 1e6)
-        kind.latencies[microseconds] = kind.latencies.get(microseconds, 0) + 1
-        self._next()
-
-    def _whole_lines(self, data: bytes) -> bytes:
-        end = data.rfind(b"\n") + 1
-        if not end:
-            self._pieces.append(data)
-            return b""
-        whole = b"".join([*self._pieces, data[:end]])
-        self._pieces = [data[end:]] if end < len(data) else []
-        return whole
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended."""
-        self.lost = self.lost or Failure(exc or ConnectionError("the server has closed a connection"))
-        if self._idle is not None:
-            idle, self._idle = self._idle, None
-            idle.errback(self.lost)
-
-
-class _Carrier(Protocol):
-    """Connects through Twisted's endpoint, and carries what can't be handed to the loop, as TLS."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def dataReceived(self, data: bytes) -> None:
-        self._connection.data_received(data)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._connection.connection_lost(cast(Exception, reason.value))
-
-
-async def connect(reactor: Any, endpoint: IStreamClientEndpoint, connection: Connection) -> Connection:
-    """Connect, and hand the socket to the event loop if it is a plain one.
-
-    :raise Exception: whatever the endpoint fails with.
-    """
-    carrier: Any = await endpoint.connect(Factory.forProtocol(lambda: _Carrier(connection)))
-    transport = carrier.transport
-    handle = transport.getHandle() if ISystemHandle.providedBy(transport) else None
-    if isinstance(reactor, AsyncioSelectorReactor) and isinstance(handle, socket.socket):
-        cast(IPushProducer, transport).pauseProducing()  # from now on Twisted does nothing with it
-        loop = asyncio.get_running_loop()
-        await Deferred.fromFuture(loop.create_task(loop.connect_accepted_socket(lambda: connection, handle)))
-        if handle.family != socket.AF_UNIX:
-            handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
-    else:
-        connection.connection_made(transport)
-    return connection
+                self.examples.setdefault(code, line.decode("ascii", "backslashreplace"))
 
 
 class Bench:
     """A benchmark: connections, and the phases that they go through.
 
-    :param reactor: the asyncio reactor, if it is to be fast.
+    Every phase raises what ended a connection, if one is lost.
+
+    :param reactor: the reactor; the asyncio reactor is the fastest.
     :ivar connections: those that are open, and those that were lost.
     :ivar result: what was measured so far.
     """
@@ -253,33 +107,25 @@ class Bench:
         self.result = Result([Kind(name) for name in dict.fromkeys(load.mix)])
 
     async def connect(self) -> None:
-        """Open all connections.
-
-        :raise Exception: whatever the endpoint fails with.
-        """
+        """Open all connections."""
         for _ in range(self._load.clients):
             self.connections.append(await connect(self._reactor, self._endpoint, Connection(self.result.note_errors)))
 
     async def fill(self) -> None:
-        """Store every key that is going to be read.
-
-        :raise Exception: if a connection is lost.
-        """
+        """Store every key that will be read."""
         value = "x" * self._load.value_size
-        await self._everywhere(f"PUT {key} {value}\n" for key in self._keys(self._groups - {"count"}))
+        requests = (f"PUT {key} {value}\n" for key in self._keys(self._groups - {"count"}))
+        await self._everywhere(takewhile(lambda _: self._left > 0, requests))
 
     async def run(self) -> Result:
-        """Do what is to be measured.
-
-        :raise Exception: if a connection is lost.
-        """
+        """Do what is measured."""
         prepared: dict[str, Iterator[Batch]] = {}
         for kind in self.result.kinds:
             if kind.name != "transaction":
                 prepared[kind.name] = cycle(self._prepared(kind))
         works = [(connection, self._work(number, prepared)) for number, connection in enumerate(self.connections)]
         gc.collect()
-        gc.disable()  # nothing of this makes cycles, and a pause of ours is not one of the server
+        gc.disable()  # nothing here makes cycles, and a pause of ours is not the server's
         seconds, cpu_seconds = time.perf_counter(), time.process_time()
         try:
             await self._all(works)
@@ -290,14 +136,11 @@ class Bench:
         return self.result
 
     def stop(self) -> None:
-        """Send nothing more that is to be measured."""
+        """Store and measure nothing more."""
         self._left = 0
 
     async def remove(self) -> None:
-        """Remove every key that was stored.
-
-        :raise Exception: if a connection is lost on the way.
-        """
+        """Remove every key that was stored."""
         await self._everywhere(f"DEL {key}\n" for key in self._keys(self._groups))
 
     def close(self) -> None:
@@ -306,20 +149,44 @@ class Bench:
             connection.close()
 
     async def _all(self, works: Iterable[tuple[Connection, Iterator[Batch]]]) -> None:
-        """Have connections do their work, and wait for all of them, also if one is lost."""
+        """Have connections do their work, and wait for all of them, even if one is lost."""
 
         def lost(failure: Failure) -> Failure:
             self.stop()
             return failure
 
         ended = [connection.work(batches).addErrback(lost) for connection, batches in works]
-        for _, failure in await DeferredList(ended, consumeErrors=True):
+        watch = LoopingCall(self._give_up_stalled, {})
+        watch.clock = self._reactor
+        watch.start(1.0)
+        try:
+            outcomes = await DeferredList(ended, consumeErrors=True)
+        finally:
+            watch.stop()
+        for _, failure in outcomes:
             if failure is not None:
                 failure.raiseException()
 
+    def _give_up_stalled(self, seen: dict[Connection, tuple[Any, float]]) -> None:
+        """Give up connections on which nothing has come for too long; they are asked now and then, not timed.
+
+        :param seen: the progress of each connection, and when it was first seen.
+        """
+        now = self._reactor.seconds()
+        for connection in self.connections:
+            progress = connection.progress
+            before, since = seen.get(connection, (None, now))
+            if progress is None or progress != before:
+                seen[connection] = progress, now
+            elif now - since >= STALL:
+                connection.connection_lost(TimeoutError(f"no reply within {STALL:g} seconds"))
+                connection.close()
+
     async def _everywhere(self, requests: Iterator[str]) -> None:
         batches = _batches(requests)
-        await self._all((connection, batches) for connection in self.connections if connection.lost is None)
+        await self._all([(connection, batches) for connection in self.connections if connection.lost is None])
+        if next(batches, None) is not None:
+            raise ConnectionError("all connections are lost")
 
     # What is sent.
 
@@ -363,20 +230,20 @@ class Bench:
         ]
 
     def _transactions(self, number: int, kind: Kind) -> Iterator[Batch]:
-        """Read two, write two, in two round trips; a client has keys of its own, so nothing conflicts."""
+        """Read two keys and write two, in two round trips; each client has keys of its own, so nothing conflicts."""
         load = self._load
         value = "x" * load.value_size
         first = number * load.keys // load.clients
-        behind = max((number + 1) * load.keys // load.clients, first + 1)
+        end = max((number + 1) * load.keys // load.clients, first + 1)
         while True:
-            one = self._key("own", random.randrange(first, behind))
-            other = self._key("own", random.randrange(first, behind))
+            one = self._key("own", random.randrange(first, end))
+            other = self._key("own", random.randrange(first, end))
             reads = f"START\nGET {one}\nGET {other}\n".encode()
             yield Batch(kind, 1, reads, f"PUT {one} {value}\nPUT {other} {value}\nCOMMIT\n".encode())
 
 
 def _batches(requests: Iterator[str]) -> Iterator[Batch]:
-    """Requests of which nothing is measured, as many in a batch as :data:`FILL` allows."""
+    """Requests that are not measured, as many in a batch as :data:`FILL` allows."""
     kind = Kind("")
     lines: list[str] = []
     size = 0

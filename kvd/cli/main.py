@@ -3,44 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
+from functools import partial
 from typing import ClassVar
 
 from twisted.python import usage
 
-import kvd
+from kvd.cli import program
+from kvd.cli.program import FAILED, INTERRUPTED, Problem, complain
 
-
-class Options(usage.Options):
-    """The options in front of a subcommand. A subcommand's module is imported when it is used."""
-
-    synopsis = "Usage: kvd SUBCOMMAND [options]"
-    subCommands: ClassVar = [
-        [
-            "run",
-            None,
-            lambda: _options("run"),
-            "Send commands, from here or from standard input, and print the replies.",
-        ],
-        ["shell", None, lambda: _options("shell"), "A prompt for commands, with history and completion."],
-        ["bench", None, lambda: _options("bench"), "How many requests a second a server answers, and how fast."],
-        [
-            "verify",
-            None,
-            lambda: _options("verify"),
-            "Check that a server keeps its promise of strict serializability.",
-        ],
-    ]
-
-    def opt_version(self) -> None:
-        """Print the version of kvd and exit."""
-        print(f"kvd {kvd.__version__}")
-        raise SystemExit(0)
-
-    def postOptions(self) -> None:
-        """A subcommand must be there."""
-        if self.subCommand is None:
-            raise usage.UsageError("which subcommand? kvd --help lists them")
+SUBCOMMANDS = {
+    "run": "Send commands, from the command line or standard input, and print the replies.",
+    "shell": "A prompt for commands, with history and completion.",
+    "bench": "Measure how many requests a second a server answers, and how fast.",
+    "verify": "Check that a server keeps its promise of strict serializability.",
+}
 
 
 def _options(name: str) -> usage.Options:
@@ -48,12 +26,31 @@ def _options(name: str) -> usage.Options:
     return options
 
 
+class Options(program.Options):
+    """The options before a subcommand. A subcommand's module is imported when it is used."""
+
+    longdesc = "Talks to a kvd server, which is started with twistd kvd. kvd SUBCOMMAND --help tells more."
+    subCommands: ClassVar = [[name, None, partial(_options, name), does] for name, does in SUBCOMMANDS.items()]
+
+    def postOptions(self) -> None:
+        """See that there is a subcommand."""
+        if self.subCommand is None:
+            raise usage.UsageError("no subcommand; kvd --help lists them")
+
+
 def main() -> None:
-    """Run the command line. Exit status 2 means that it could not be understood, or not be begun."""
+    """Run the command line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what this terminal has no letters for
     options = Options()
     try:
-        options.parseOptions(sys.argv[1:])
-    except usage.UsageError as error:
-        print(f"kvd: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    importlib.import_module(f"kvd.cli.{options.subCommand}").run(options.subOptions)
+        with program.writing():
+            options.parseOptions(sys.argv[1:])
+    except (usage.UsageError, Problem) as error:
+        complain(str(error).removeprefix("Parameter type enforcement failed: "))
+        raise SystemExit(FAILED) from None
+    try:
+        importlib.import_module(f"kvd.cli.{options.subCommand}").run(options.subOptions)
+    except KeyboardInterrupt:  # before the reactor runs
+        complain("interrupted")
+        raise SystemExit(INTERRUPTED) from None

@@ -2,62 +2,101 @@
 
 from __future__ import annotations
 
-import json
+import io
+import os
 import sys
+import threading
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, ClassVar
 
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import clientFromString, connectProtocol
-from twisted.internet.task import react
-from twisted.internet.threads import deferToThread
+from twisted.internet.threads import deferToThreadPool
 from twisted.python import usage
+from twisted.python.threadpool import ThreadPool
 
-from kvd.client.link import Link
+from kvd.cli import program
+from kvd.cli.program import CONNECT, Problem, Program, reason, say
+from kvd.cli.server import find, is_blank
+from kvd.numbers import positive
+
+UTF8_MARK = "\ufeff"
+"""What some programs put at the start of a file in UTF-8."""
 
 
-class Options(usage.Options):
+class Options(program.Options):
     """The options of ``kvd run``."""
 
-    synopsis = "[--connect tcp:localhost:8765] ['COMMAND' …]"
+    synopsis = "['COMMAND' ...]"
     longdesc = (
-        "Sends each command, as it would be typed into telnet, and prints its reply. Without commands, they are "
-        "read from standard input, one a line. The exit status is 1 if a reply was an Error, and 2 if the "
-        "server could not be reached."
+        "Sends each command as if you typed it into telnet, and prints the reply. Without commands, reads them from "
+        "standard input, one per line. All of them share one connection. The exit status is 1 if a reply was an "
+        "Error, 2 if there was no reply, and 130 after Ctrl-C."
     )
-    optParameters: ClassVar = [["connect", "c", "tcp:localhost:8765", "The server, as a Twisted client endpoint."]]
+    optParameters: ClassVar = [
+        CONNECT,
+        ["timeout", "t", 60.0, "Seconds to wait for each reply.", positive],
+    ]
 
     def parseArgs(self, *commands: str) -> None:
-        """The commands."""
+        """Take the commands, which come after the options."""
         for command in commands:
-            if not command.strip(" ") or "\n" in command:
-                raise usage.UsageError(f"a command is one line, and not a blank one: {command!r}")
+            if is_blank(command) or "\n" in command:
+                raise usage.UsageError(f"a command is one line with at least one word, not {command!r}")
+            if command.startswith("-"):
+                raise usage.UsageError(f"{command!r} is not a command; options come before the commands")
+            try:
+                command.encode()
+            except UnicodeEncodeError:
+                raise usage.UsageError(f"a command is text in UTF-8, not {os.fsencode(command)!r}") from None
         self["commands"] = commands
 
 
-async def _lines(commands: Sequence[str]) -> AsyncIterator[bytes]:
+class _Reader(threading.Thread):
+    """A thread that may still wait for input when the process ends."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, daemon=True, **options)
+
+
+class _Readers(ThreadPool):
+    threadFactory = _Reader
+
+
+async def _lines(reactor: Any, commands: Sequence[str]) -> AsyncIterator[str]:
+    """The commands; of standard input, if there are none on the command line."""
     for command in commands:
-        yield command.encode() + b"\n"
-    while not commands and (line := await deferToThread(sys.stdin.buffer.readline)):
-        if line.strip(b" \r\n"):  # a blank line gets no reply
-            yield line if line.endswith(b"\n") else line + b"\n"
+        yield command
+    if commands or sys.stdin is None:
+        return
+    readers = _Readers(0, 1)
+    readers.start()
+    mark = UTF8_MARK
+    # A file of its own: Python waits for sys.stdin when the process ends, and closing would wait for the thread.
+    read = io.BufferedReader(io.FileIO(0, closefd=False)).readline
+
+    def next_line() -> bytes:
+        try:
+            return read()
+        except OSError as error:
+            raise Problem(f"can't read standard input: {reason(error)}") from None
+
+    while line := await deferToThreadPool(reactor, readers, next_line):
+        text = line.removesuffix(b"\n").decode(errors="surrogateescape").removeprefix(mark)
+        mark = ""
+        if not is_blank(text):
+            yield text
 
 
-async def _run(reactor: Any, options: Options) -> None:
-    failed = False
-    try:
-        link = await connectProtocol(clientFromString(reactor, options["connect"]), Link())
-        async for line in _lines(options["commands"]):
-            reply = await link.send(line)
-            print(reply.decode("ascii"), flush=True)
-            failed = failed or json.loads(reply)["status"] != "Ok"
-        link.transport.loseConnection()
-    except Exception as error:
-        print(f"kvd: {options['connect']}: {error or type(error).__name__}", file=sys.stderr)
-        raise SystemExit(2) from None
-    raise SystemExit(1 if failed else 0)
+async def _run(running: Program, options: Options) -> int:
+    connection = await find(running.reactor, options["connect"], options["timeout"]).connect()
+    status = 0
+    async for line in _lines(running.reactor, options["commands"]):
+        reply = await connection.ask(line)
+        say(reply.line.decode("ascii", "backslashreplace"))
+        status = 1 if reply.code else status
+    connection.close()
+    return status
 
 
 def run(options: Options) -> None:
     """Run it, and exit."""
-    react(lambda reactor: Deferred.fromCoroutine(_run(reactor, options)))
+    program.run(lambda running: _run(running, options))

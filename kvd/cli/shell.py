@@ -4,58 +4,62 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import clientFromString, connectProtocol
-from twisted.internet.task import react
-from twisted.python import usage
+from twisted.internet import asyncioreactor
 
+from kvd.cli import program
 from kvd.cli import run as lines
 from kvd.cli.conversation import Conversation
-from kvd.client.link import Link
+from kvd.cli.program import CONNECT, FAILED, Program, complain, say
+from kvd.cli.server import Trouble, find, is_blank
+
+if TYPE_CHECKING:
+    from kvd.cli.prompt import Prompt
 
 
-class Options(usage.Options):
+class Options(program.Options):
     """The options of ``kvd shell``."""
 
-    synopsis = "[--connect tcp:localhost:8765]"
     longdesc = (
-        "A prompt for commands, with history (in ~/.kvd_history) and completion. Ctrl-D, or QUIT, ends it. If "
-        "standard input is no terminal, it reads lines and prints replies as kvd run does."
+        "A prompt for commands, with history (in ~/.kvd_history) and completion. Ctrl-D or QUIT ends it. Ctrl-C drops "
+        "the line that you are typing; while a reply is outstanding, it ends the shell with the exit status 130. If "
+        "standard input is not a terminal, kvd shell reads lines and prints replies as kvd run does."
     )
-    optParameters: ClassVar = [["connect", "c", "tcp:localhost:8765", "The server, as a Twisted client endpoint."]]
+    optParameters: ClassVar = [CONNECT]
 
 
-async def _interact(reactor: Any, options: Options, read: Callable[[Conversation], Awaitable[str | None]]) -> None:
-    endpoint = clientFromString(reactor, options["connect"])
-    conversation = Conversation(lambda: connectProtocol(endpoint, Link(reactor)))
+async def _interact(running: Program, options: Options, prompt: Prompt) -> int:
+    conversation = Conversation(find(running.reactor, options["connect"]).link)
     try:
         await conversation.begin()
-    except Exception as error:
-        print(f"kvd: {options['connect']}: {str(error) or type(error).__name__}", file=sys.stderr)
-        raise SystemExit(2) from None
-    while not conversation.over and (typed := await read(conversation)) is not None:
-        for line in typed.split("\n"):  # more than one, if they were pasted
-            if line.strip(" ") and not conversation.over:
-                print(await conversation.ask(line), flush=True)
+    except Trouble as trouble:
+        raise Trouble(options["connect"], trouble.text) from None
+    while not conversation.over and (typed := await prompt.read(conversation)) is not None:
+        # More than one, if they were pasted.
+        waiting = [line for line in typed.split("\n") if not is_blank(line)]
+        while waiting and not conversation.over:
+            say(await conversation.ask(waiting.pop(0)))
+            if conversation.broken:
+                prompt.forget()
+                if waiting:
+                    say(f"not sent: {len(waiting)} more lines")
+                break
     conversation.end()
+    return 0
 
 
 def run(options: Options) -> None:
     """Run it, and exit."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         for_lines = lines.Options()
         for_lines.parseOptions(["--connect", options["connect"]])
         lines.run(for_lines)
     try:
         from kvd.cli.prompt import Prompt
     except ImportError as error:
-        print(f"kvd shell needs prompt_toolkit ({error}): pip install 'txkvd[cli]'", file=sys.stderr)
-        raise SystemExit(2) from None
-    from twisted.internet import asyncioreactor
-
+        complain(f"kvd shell needs prompt_toolkit ({error}): pip install 'txkvd[cli]'")
+        raise SystemExit(FAILED) from None
     asyncioreactor.install(asyncio.new_event_loop())  # prompt_toolkit runs on asyncio
     prompt = Prompt()
-    react(lambda reactor: Deferred.fromCoroutine(_interact(reactor, options, prompt.read)))
+    program.run(lambda running: _interact(running, options, prompt))

@@ -1,6 +1,6 @@
 """Pure checks: the words of a request -> arguments that a handler can rely on.
 
-Each check takes the usage of the command, for the message, and the words behind its name. It returns
+Each check takes the usage of the command, for the message, and the words after its name. It returns
 the arguments as the handler wants them, or raises BadArguments or TooLarge.
 """
 
@@ -28,14 +28,22 @@ def bad_arguments(usage: str, problem: str) -> BadArguments:
 
 def _wrong_number(usage: str, words: list[Word]) -> BadArguments:
     number = len(words)
-    return bad_arguments(usage, f"got {number or 'no'} argument{'s' * (number != 1)}")
+    return bad_arguments(usage, f"got {number or 'no'} argument{'s' * (number != 1)}{_about_quotes(words)}")
+
+
+def _about_quotes(words: list[Word]) -> str:
+    """A hint for somebody who has put quotes around several words."""
+    for word in words:
+        if type(word) is str and word[:1] == '"':
+            return ' (quotes do not join words; for a key with a space, write ["GET", "a key"])'
+    return ""
 
 
 def text(usage: str, what: str, word: Word, limit: int) -> str:
     """A string of at most ``limit`` bytes of UTF-8."""
     if type(word) is not str:
         kind = "null" if word is None else "a number"
-        raise bad_arguments(usage, f"the {what} must be a string, and is {kind}")
+        raise bad_arguments(usage, f"the {what} must be a string, not {kind}")
     # No character takes more than four bytes; most texts are far too short to be worth counting.
     if len(word) * 4 > limit:
         size = len(word) if word.isascii() else len(word.encode())
@@ -47,7 +55,7 @@ def text(usage: str, what: str, word: Word, limit: int) -> str:
 def a_key(usage: str, word: Word) -> str:
     """A key: 1 to 1,024 bytes."""
     if word == "":
-        raise bad_arguments(usage, "the key is empty; a key has 1 to 1024 bytes")
+        raise bad_arguments(usage, f"the key is empty; a key has 1 to {MAX_KEY} bytes")
     return text(usage, "key", word, MAX_KEY)
 
 
@@ -56,7 +64,7 @@ def an_integer(usage: str, what: str, word: Word) -> int:
     number = word if type(word) is int else integer_in(word) if type(word) is str else None
     if number is None or not MIN_INTEGER <= number <= MAX_INTEGER:
         seen = shown(word) if type(word) is str else "null" if word is None else str(word)
-        raise bad_arguments(usage, f"{what} must be an integer of 64 bits, and is {seen}")
+        raise bad_arguments(usage, f"{what} must be a 64-bit integer, not {seen}")
     return number
 
 
@@ -73,7 +81,7 @@ def integer_in(word: str) -> int | None:
 
 
 def no_arguments(usage: str, words: list[Word]) -> None:
-    """Nothing."""
+    """No arguments."""
     if words:
         raise _wrong_number(usage, words)
 
@@ -98,7 +106,7 @@ def key_and_value(usage: str, words: list[Word]) -> list[Word]:
 
 
 def keys(usage: str, words: list[Word]) -> list[str]:
-    """``key…``"""
+    """``key...``"""
     if not words:
         raise _wrong_number(usage, words)
     return [a_key(usage, word) for word in words]
@@ -113,7 +121,7 @@ def key_and_delta(usage: str, words: list[Word]) -> tuple[str, int]:
 
 
 class Swap(NamedTuple):
-    """What CAS is to do; None for a value means: absent."""
+    """What CAS is to do. For a value, None means absent."""
 
     key: str
     expected: str | None
@@ -165,16 +173,16 @@ def any_text(usage: str, words: list[Word]) -> str | None:
         raise _wrong_number(usage, words)
     word = words[0]
     if type(word) is not str:
-        raise bad_arguments(usage, "the text must be a string")
+        raise bad_arguments(usage, "the text must be a string, not a number or null")
     return word
 
 
 def topic(usage: str, words: list[Word]) -> str | None:
-    """``[word…]``: the words as one, in capitals."""
+    """``[word...]``: the words as one, in capitals."""
     given = []
     for word in words:
         if type(word) is not str:
-            raise bad_arguments(usage, "names are strings")
+            raise bad_arguments(usage, "a name must be a string, not a number or null")
         given.append(word.upper())
     return " ".join(given) or None
 
@@ -197,12 +205,12 @@ def _options(usage: str, words: list[Word], with_value: tuple[str, ...], flags: 
             place += 1
         elif option in with_value:
             if place + 1 == len(words):
-                raise bad_arguments(usage, f"{option} wants a value behind it")
+                raise bad_arguments(usage, f"{option} needs a value")
             found[option] = words[place + 1]
             place += 2
         else:
             seen = shown(word) if type(word) is str else "null" if word is None else str(word)
-            raise bad_arguments(usage, f"{seen} is no option of this command")
+            raise bad_arguments(usage, f"{seen} is not an option of this command{_about_quotes(words)}")
     return found
 
 
@@ -211,7 +219,7 @@ def scan_options(usage: str, words: list[Word]) -> Scan:
     found = _options(usage, words, ("PREFIX", "FROM", "TO", "LIMIT"), ("REVERSE", "KEYS"))
     limit = an_integer(usage, "LIMIT", found.get("LIMIT", DEFAULT_PAGE))
     if not 1 <= limit <= MAX_PAGE:
-        raise bad_arguments(usage, f"LIMIT must be 1 to {MAX_PAGE}, and is {limit}")
+        raise bad_arguments(usage, f"LIMIT must be 1 to {MAX_PAGE}, not {limit}")
     low, high = prefix_range(bound(usage, "PREFIX", found))
     low = max(low, bound(usage, "FROM", found))
     if "TO" in found:
@@ -227,8 +235,8 @@ def count_options(usage: str, words: list[Word]) -> Range:
 
 
 def bound(usage: str, option: str, found: dict[str, Any]) -> str:
-    """The key behind an option; empty if it is not there."""
-    return text(usage, f"key behind {option}", found.get(option, ""), MAX_KEY)
+    """The key after an option; empty if the option is not given."""
+    return text(usage, f"key after {option}", found.get(option, ""), MAX_KEY)
 
 
 def prefix_range(prefix: str) -> tuple[str, str | None]:

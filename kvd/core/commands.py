@@ -6,11 +6,11 @@ it runs in :mod:`kvd.core.execution`. None of them knows bytes or a transport.
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Any, Final
 
 from kvd.core import arguments, handlers
-from kvd.core.command import FLAG, HELP, NUMBER, OBJECT, PAGE, TEXT, TEXTS, Command, SessionCommand
+from kvd.core.command import FLAG, HELP, NOTHING, NUMBER, OBJECT, PAGE, TEXT, TEXTS, Command, SessionCommand
+from kvd.core.names import meant
 from kvd.core.session import Session, aborted, expired, no_transaction
 from kvd.core.transaction import Transaction
 from kvd.errors import BadArguments, ReadOnly, UnknownCommand
@@ -27,11 +27,29 @@ class Topic(SessionCommand):
 class Help(Topic):
     def run(self, session: Session, args: Any) -> Any:
         if args is None:
-            return {command.usage: command.help for command in ROWS}
-        command = next((row for row in ROWS if row.name == args), None)
+            listed = {name: ", ".join([row.usage for row in rows]) for name, rows in topics().items()}
+            listed["more"] = "HELP PUT tells about one command, HELP data about a topic"
+            return listed
+        name: str = args
+        topic = topics().get(name.lower())
+        if topic is not None:
+            return {row.usage: row.help for row in topic}
+        command = next((row for row in ROWS if row.name == name), None)
         if command is None:
-            raise unknown(args)
-        return f"{command.usage}: {command.help}"
+            raise unknown(name)
+        answers = "Ok alone" if command.shape is NOTHING else command.shape.says
+        return f"{command.usage}: {command.help}; answers {answers}"
+
+
+def topics() -> dict[str, list[Command]]:
+    """The commands by what they are about."""
+    data = [row for row in ROWS if row.is_data]
+    transactions = [row for row in ROWS if row.needs_transaction or row is START]
+    return {
+        "data": data,
+        "transactions": transactions,
+        "server": [row for row in ROWS if row not in data and row not in transactions],
+    }
 
 
 class Info(Topic):
@@ -64,10 +82,11 @@ ROLLBACK_TO: Final = handlers.RollbackTo(
 
 ROWS: Final[list[Command]] = [
     handlers.Put(
-        "PUT key value", "store the value: everything after the space that follows the key, to the end of the line",
+        "PUT key value",
+        "store everything after the key and one space, to the end of the line, quotes included",
         writes=True,
     ),
-    handlers.Get("GET key", "the value, or null", TEXT),
+    handlers.Get("GET key", "read the value of the key", TEXT),
     handlers.Delete("DEL key", "remove the key; no error if there is none", writes=True),
     START,
     handlers.Commit(
@@ -77,32 +96,32 @@ ROWS: Final[list[Command]] = [
     ROLLBACK,
     handlers.Savepoint("SAVEPOINT name", "set a point in the transaction to go back to", needs_transaction=True),
     ROLLBACK_TO,
-    handlers.Release("RELEASE name", "forget the savepoint, and keep the changes", needs_transaction=True),
+    handlers.Release("RELEASE name", "forget the savepoint and keep the changes", needs_transaction=True),
     handlers.Check(
-        "CHECK", "would the transaction commit now? what has it read and written?", OBJECT,
+        "CHECK", "tell whether the transaction would commit now, and how much it has read and written", OBJECT,
         needs_transaction=True, when_aborted=True,
     ),
-    handlers.Mget("MGET key…", "a list of values and nulls, from one instant", TEXTS),
-    handlers.Exists("EXISTS key", "true or false", FLAG),
+    handlers.Mget("MGET key...", "read the values of several keys, all at one instant", TEXTS),
+    handlers.Exists("EXISTS key", "tell whether there is such a key", FLAG),
     handlers.Incr(
-        "INCR key [delta]", "add to an integer (an absent key counts as 0) and answer the sum", NUMBER, writes=True
+        "INCR key [delta]", "add delta, or 1, to an integer; an absent key counts as 0", NUMBER, writes=True
     ),
     handlers.Cas(
-        "CAS key expected new", "store new if the key holds expected, and answer whether it did", FLAG, writes=True
+        "CAS key expected new", "store new if the key holds expected, and tell whether it did", FLAG, writes=True
     ),
     handlers.ScanPage(
         "SCAN [PREFIX p] [FROM key] [TO key] [LIMIT n] [REVERSE] [KEYS]",
-        "pairs in the order of their keys, from FROM up to but without TO; "
+        "list keys and values in the order of the keys, from FROM up to but not including TO; "
         "next is where the following page begins (with REVERSE, where it ends)",
         PAGE,
     ),
-    handlers.CountKeys("COUNT [PREFIX p]", "how many keys there are", NUMBER),
-    handlers.Ping("PING [text]", "PONG, or the text", TEXT, when_aborted=True, when_expired=True),
+    handlers.CountKeys("COUNT [PREFIX p]", "count the keys, or those that begin with p", NUMBER),
+    handlers.Ping("PING [text]", "answer PONG, or the text", TEXT, when_aborted=True, when_expired=True),
     Info(
-        "INFO [section]", "what the server is and does: server, clients, store, transactions, commands", OBJECT,
+        "INFO [section]", "tell about the server: sections server, clients, store, transactions, commands", OBJECT,
         when_aborted=True, when_expired=True,
     ),
-    Help("HELP [command]", "what commands there are, or what one does", HELP, when_aborted=True, when_expired=True),
+    Help("HELP [command]", "list the commands, or tell about one of them", HELP, when_aborted=True, when_expired=True),
     handlers.Quit(
         "QUIT", "roll back, answer, and close the connection", when_aborted=True, when_expired=True
     ),
@@ -115,9 +134,9 @@ for number, row in enumerate(ROWS):
 
 
 def unknown(name: str) -> UnknownCommand:
-    """The error for a name that no command has, with the nearest one that a command has."""
-    near = get_close_matches(name.upper()[:20], COMMANDS, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else "HELP lists the commands"
+    """The error for a name that no command has, with the name that was probably meant."""
+    command = meant(name.upper(), COMMANDS)
+    hint = "HELP lists the commands" if command is None else f"did you mean {command}?"
     return UnknownCommand(f"there is no command {shown(name)}; {hint}")
 
 

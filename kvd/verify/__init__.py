@@ -1,4 +1,4 @@
-"""What stands behind ``kvd verify``: the record of what clients did, and the checks that judge it.
+"""The engine of ``kvd verify``: clients that load a server, the record of what they did, and the checks that judge it.
 
-Nothing here talks to a server. :func:`kvd.verify.check.check` takes a history and gives a verdict.
+:class:`kvd.verify.driver.Driver` loads a server. :func:`kvd.verify.check.check` takes a history and gives a verdict.
 """

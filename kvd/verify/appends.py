@@ -2,8 +2,8 @@
 
 After Elle (Kingsbury and Alvaro, "Elle: Inferring Isolation Anomalies from Experimental Observations",
 VLDB 2020). Every element is appended to a key once, so a list that is read tells which appends had
-happened, in which order. A transaction whose outcome is unknown counts as committed if another one saw
-one of its appends.
+happened, and in which order. A transaction of unknown outcome counts as committed if another one saw one of
+its appends.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Element = Any
 
 
 class Read(NamedTuple):
-    """What a transaction read of a key, without its own appends."""
+    """What a transaction read of a key, without what it had appended itself."""
 
     values: list[Element]
     reader: int
@@ -30,7 +30,7 @@ class Read(NamedTuple):
 class Appends:
     """The list-append check of one history.
 
-    :raise ValueError: an element was appended to a key twice; nothing can be said then.
+    :raise ValueError: an element was appended to a key twice, so nothing can be concluded.
     """
 
     def __init__(self, history: History) -> None:
@@ -41,7 +41,7 @@ class Appends:
         # What a transaction appended to a key, in order, by key and number.
         self._own: dict[str, dict[int, list[Element]]] = defaultdict(dict)
         self._reads: dict[str, list[Read]] = defaultdict(list)
-        # What committed transactions read behind their own appends, these included.
+        # What committed transactions read after their own appends, including these.
         self._rereads: dict[str, list[Read]] = defaultdict(list)
         for transaction in self._transactions:
             self._note_appends(transaction)
@@ -65,7 +65,7 @@ class Appends:
                 self._own[key].setdefault(transaction.number, []).append(element)
 
     def _note_reads(self, transaction: Transaction) -> None:
-        """Keep what came from outside, and check that the transaction sees its own appends and one state only."""
+        """Keep what others appended, and check that the transaction sees its own appends and a single state."""
         number = transaction.number
         seen: dict[str, list[Element]] = {}
         appended: dict[str, list[Element]] = {}
@@ -80,7 +80,7 @@ class Appends:
                     expected = shown(seen[key] + own) if key in seen else f"a list that ends in {shown(own)}"
                     self._internal(number, key, values, expected)
                 elif not set(self._own[key].get(number, ())).isdisjoint(outside):
-                    self._internal(number, key, values, "nothing that it appended only later")
+                    self._internal(number, key, values, "nothing that it had yet to append")
                 elif key not in seen:
                     seen[key] = outside
                     self._reads[key].append(Read(outside, number))
@@ -88,7 +88,7 @@ class Appends:
                     self._rereads[key].append(Read(values, number))
 
     def _internal(self, number: int, key: str, values: list[Element], expected: str) -> None:
-        what = f"{name(number)} read {key} as {shown(values)}, which its own reads and appends before exclude"
+        what = f"{name(number)} read {key} as {shown(values)}, which contradicts its own earlier reads and appends"
         self._violations.append(Violation("internal", what, (number,), (), f"{expected} in {key}"))
 
     def _order(self, key: str, reads: list[Read]) -> None:
@@ -114,17 +114,17 @@ class Appends:
         other = min(shown_by, key=_length)
         what = (
             f"{name(odd.reader)} read {key} as {shown(odd.values)}, and {name(other.reader)} as "
-            f"{shown(other.values)}: at place {place + 1} one has {shown(odd.values[place])} and the other "
+            f"{shown(other.values)}: at place {place + 1}, one has {shown(odd.values[place])} and the other "
             f"{shown(other.values[place])}"
         )
         numbers = [odd.reader, other.reader]
         for values in (odd.values, other.values):
             numbers += [self._writers[key].get(values[place], odd.reader)]
-        expected = f"one list of {key} that begins with the other, for elements are never taken out of it"
+        expected = f"one list of {key} that begins with the other, because elements are never taken out"
         self._violations.append(Violation("incompatible-order", what, tuple(dict.fromkeys(numbers)), (), expected))
 
     def seen(self) -> set[int]:
-        """The transactions of unknown outcome that took effect, for others saw what they appended."""
+        """The transactions of unknown outcome that took effect, because others saw what they appended."""
         return {
             writer
             for key, order in self._orders.items()
@@ -136,7 +136,7 @@ class Appends:
     def infer(self, graph: Graph) -> list[Violation]:
         """Add the dependencies to a graph.
 
-        :return: the violations that show without it.
+        :return: the violations that can be seen without the graph.
         """
         for key in sorted(self._writers.keys() | self._reads.keys()):
             self._check_elements(key)
@@ -144,7 +144,7 @@ class Appends:
         return self._violations
 
     def _check_elements(self, key: str) -> None:
-        """G1a, and elements that nobody appended."""
+        """Look for aborted reads (G1a), and for elements that nobody appended."""
         order, writers = self._orders.get(key, []), self._writers[key]
         odd = self._odd.get(key, [])
         for element in dict.fromkeys([*order, *(value for read in odd for value in read.values)]):
@@ -163,17 +163,17 @@ class Appends:
 
     def _infer_key(self, key: str, graph: Graph) -> None:
         committed, writers, order = graph.committed, self._writers[key], self._orders.get(key, [])
-        # Elements in order with their writers, as far as those were committed.
+        # The elements of committed writers, in order.
         chain = [(element, writers[element]) for element in order if writers.get(element) in committed]
         for (element, writer), (other, later) in pairwise(chain):
             graph.add(writer, later, WW, Because("ww", key, element, other))
-        # Committed appends that no read shows come behind all that was read.
+        # Committed appends that no read shows come after everything that was read.
         placed = set(order)
         hidden = [(each, writer) for each, writer in writers.items() if each not in placed and writer in committed]
         for other, later in hidden if chain else ():
             element, writer = chain[-1]
             graph.add(writer, later, WW, Because("ww", key, element, other))
-        # What comes next in the chain behind the first 0, 1, 2 … elements of the order.
+        # What comes next in the chain after the first 0, 1, 2, ... elements of the order.
         following: list[list[tuple[Element, int]]] = [hidden]
         for element in reversed(order):
             writer = writers.get(element, -1)
@@ -205,7 +205,7 @@ class Appends:
         if element != own[-1]:
             what = (
                 f"{name(read.reader)} read {key} as {shown(read.values)}: of what {name(writer)} appended, "
-                f"{shown(own)}, it saw only the part up to {shown(element)}"
+                f"{shown(own)}, it saw only what came up to {shown(element)}"
             )
             expected = f"{shown(own)} in {key}, or none of it"
             self._violations.append(Violation("G1b", what, (writer, read.reader), (), expected))

@@ -1,7 +1,7 @@
-"""The bank check: transfers move money about, so every sum of all balances is the same.
+"""The bank check: transfers only move money, so all balances always have the same sum.
 
-It holds for every transaction that read all accounts before it changed any, also for read-only ones and for
-those that were refused later: a transaction reads from one snapshot.
+This holds for every transaction that read all accounts before it changed any, including those that were read-only
+or were refused later: a transaction reads from one snapshot.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from kvd.verify.history import History
 
 
 def check(history: History) -> list[Violation]:
-    """The violations, in the order of the history."""
+    """Find transactions whose balances have another sum; the violations, in the order of the history."""
     violations = []
     for transaction in history.transactions:
         for operation in transaction.operations:
@@ -19,7 +19,11 @@ def check(history: History) -> list[Violation]:
                 break
             if operation.verb == "balances":
                 balances = operation.result.values()
-                total = sum(balances) if all(isinstance(balance, int) for balance in balances) else "no number"
+                total = (
+                    sum(balances)
+                    if all(isinstance(balance, int) for balance in balances)
+                    else "something that is not a number"
+                )
                 if total != operation.argument:
                     what = f"{name(transaction.number)} read balances of {operation.key} that sum to {total}"
                     expected = f"balances that sum to {operation.argument}"

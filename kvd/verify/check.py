@@ -15,11 +15,11 @@ from kvd.verify.predicates import Predicates
 class Verdict(NamedTuple):
     """What the checks found.
 
-    :ivar violations: one of each anomaly, the one with the fewest transactions; those that can be followed
-        at a glance first, and of these the greatest evil.
-    :ivar times: how often each anomaly was found; of cycles only the shortest is counted.
-    :ivar undecided: keys of plain commands for which the search was given up.
-    :ivar outcomes: how many transactions and plain commands there were of each outcome.
+    :ivar violations: one of each anomaly, the one with the fewest transactions; those that are easy to follow
+        come first, and among these the most severe.
+    :ivar times: how often each anomaly was found; of cycles, only the shortest is counted.
+    :ivar undecided: the keys of plain commands for which the search was given up.
+    :ivar outcomes: how many transactions and plain commands had each outcome.
     """
 
     violations: list[Violation]
@@ -31,8 +31,7 @@ class Verdict(NamedTuple):
 def check(history: History) -> Verdict:
     """Run all checks.
 
-    :raise ValueError: the history breaks the rules under which it can be checked: an element was appended
-        twice, or a key inserted twice.
+    :raise ValueError: the history can't be checked: an element was appended twice, or a key inserted twice.
     """
     transactions = history.transactions
     appends, predicates = Appends(history), Predicates(history)
@@ -59,7 +58,7 @@ def _odd_replies(history: History) -> list[Violation]:
     return [
         Violation(
             "odd-reply",
-            f"{name(transaction.number)} sent {operation.key} and was answered with {operation.result}",
+            f"{name(transaction.number)} sent {operation.key} and got the reply {operation.result}",
             (transaction.number,),
             (),
             "a reply that docs/protocol.md describes for this request",
@@ -76,7 +75,7 @@ def _plainness(violation: Violation) -> tuple[bool, tuple[int, int], int]:
 
 
 def report(history: History, verdict: Verdict) -> dict[str, Any]:
-    """Verdict and history as plain data for JSON; :meth:`History.from_data` reads the history out of it."""
+    """The verdict and the history as data for JSON; :meth:`History.from_data` reads the history back."""
     return {
         "valid": not verdict.violations,
         "violations": [as_data(violation, history.transactions) for violation in verdict.violations],
@@ -88,5 +87,5 @@ def report(history: History, verdict: Verdict) -> dict[str, Any]:
 
 
 def told(history: History, verdict: Verdict) -> str:
-    """The violations for people; empty if there are none."""
+    """The violations as text for people; empty if there are none."""
     return "\n\n".join(text(violation, history.transactions) for violation in verdict.violations)

@@ -1,14 +1,14 @@
-"""A simulated client: one connection, the requests on it, and the record of what was sent and answered.
+"""A simulated client: one connection, the requests on it, and the record of requests and replies.
 
-A connection that is lost leaves outcomes open; they are recorded as unknown, and the client comes back on a new
-connection under a new number.
+When a connection is lost, the outcomes that are still open are recorded as unknown, and the client comes back on a
+new connection under a new number.
 """
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -16,18 +16,18 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from kvd import wire
+from kvd import requests, wire
 from kvd.client.link import Link
-from kvd.errors import Busy, KvdError
+from kvd.errors import Internal, KvdError
 from kvd.verify.history import COMMITTED, ROLLED_BACK, UNKNOWN, History, Operation, Transaction
 
 LOST: Final = "no reply"
-"""Stands for an error code where the connection was lost."""
+"""Takes the place of an error code if the connection was lost."""
 ODD: Final = "odd reply"
-"""The same for a reply that the protocol does not have."""
+"""The same for a reply that the protocol does not allow."""
 
 OPEN: Final = frozenset([LOST, ODD, "OUTCOME_UNKNOWN", "INTERNAL"])
-"""What leaves it open whether something was stored."""
+"""The codes after which something may or may not have been stored."""
 
 RECONNECT_FOR: Final = 8.0
 """Seconds for which a client tries to get a connection back."""
@@ -39,7 +39,7 @@ _NOTHING: Final = object()
 class Reply(NamedTuple):
     """A reply.
 
-    :ivar code: of the error, empty if there was none; or :data:`LOST`, or :data:`ODD`.
+    :ivar code: the code of the error, :data:`LOST` or :data:`ODD`; empty if there was no error.
     """
 
     result: Any = None
@@ -51,7 +51,7 @@ class Over(Exception):
 
 
 class Unreachable(Exception):
-    """The server can't be reached any more."""
+    """The server can no longer be reached."""
 
 
 def _is_text(value: Any) -> bool:
@@ -79,7 +79,7 @@ _SHAPES: Final[dict[str, Callable[[Any], bool]]] = {
     "INCR": lambda result: type(result) is int,
     "COUNT": lambda result: type(result) is int,
 }
-"""What the result of a command looks like; of others: there is none."""
+"""What the result of a command looks like; other commands have none."""
 
 
 def _fits(words: tuple[wire.Word, ...], result: Any) -> bool:
@@ -95,11 +95,11 @@ class Client:
     """One client.
 
     :param connect: makes a connection.
-    :param numbers: the next one is the number of a client that comes, or comes back.
+    :param numbers: gives a number to each client that connects, or comes back.
     :param seed: decides what it does.
-    :ivar over: becomes true when nobody shall try to reconnect any more.
-    :ivar met_odd: whether it met a reply that the protocol does not have.
-    :ivar codes: how often each error was met, by its code.
+    :ivar over: set to true when there is no point in reconnecting.
+    :ivar met_odd: whether it got a reply that the protocol does not allow.
+    :ivar codes: how often it got each error, by code.
     """
 
     def __init__(
@@ -117,14 +117,14 @@ class Client:
 
     @property
     def connected(self) -> bool:
-        """Whether what is sent goes out."""
+        """Whether there is a connection."""
         return self._link is not None and self._link.lost is None
 
     async def ready(self, history: History) -> None:
         """Connect, if there is no connection.
 
-        :param history: takes down why the last one ended, if that was the server's fault.
-        :raise Unreachable: it could not be done in :data:`RECONNECT_FOR` seconds.
+        :param history: records why the last one ended, if that was the server's fault.
+        :raise Unreachable: that failed for :data:`RECONNECT_FOR` seconds.
         """
         if self._link is not None and self._link.lost is not None and not self.met_odd:
             record = history.begin(self.number)
@@ -136,12 +136,12 @@ class Client:
                 self._link = await self._connect()
             except Exception as error:
                 if self.over or self._clock.seconds() >= until:
-                    raise Unreachable(str(error) or type(error).__name__) from None
+                    raise Unreachable(f"the server can no longer be reached: {error or type(error).__name__}") from None
                 await self.sleep(RECONNECT_PAUSE)
             self.number = next(self._numbers)
 
     async def sleep(self, seconds: float) -> None:
-        """Do nothing."""
+        """Wait."""
         await deferLater(self._clock, seconds)
 
     def leave(self) -> None:
@@ -152,7 +152,7 @@ class Client:
     def send(self, record: Transaction, *words: wire.Word) -> Deferred[Reply]:
         """Send a request.
 
-        :param record: what it belongs to; a reply that the protocol does not have is recorded there.
+        :param record: the transaction that it belongs to; a reply that the protocol does not allow is recorded there.
         :return: a Deferred of the reply, which never fails.
         """
         link = self._link
@@ -162,34 +162,32 @@ class Client:
         )
 
     def _answered(self, line: bytes, link: Link, record: Transaction, words: tuple[wire.Word, ...]) -> Reply:
-        try:
-            reply = json.loads(line)
-            if reply["status"] == "Error" and isinstance(reply["mesg"], str):
-                code = str(reply["code"])
+        with suppress(Internal):
+            reply = requests.reply(line)
+            if reply["status"] != "Ok":
+                code: str = reply["code"]
                 self.codes[code] = self.codes.get(code, 0) + 1
                 return Reply(None, code)
             result = reply.get("result", _NOTHING)
-            if reply["status"] == "Ok" and _fits(words, result):
+            if _fits(words, result):
                 return Reply(None if result is _NOTHING else result)
-        except (ValueError, LookupError, TypeError, AttributeError):
-            pass
         self.note_odd(record, words, line.decode(errors="replace"))
-        link.abort(ConnectionError("the reply was odd"))  # nobody knows what the next ones answer
+        link.abort(ConnectionError("the reply was odd"))  # there is no telling what the next replies belong to
         return Reply(None, ODD)
 
     def _lost(self, failure: Failure, record: Transaction, words: tuple[wire.Word, ...]) -> Reply:
-        if isinstance(failure.value, KvdError) and not isinstance(failure.value, Busy):
-            self.note_odd(record, words, f"a line too many: {failure.value}")
+        if isinstance(failure.value, KvdError) and failure.value.code not in requests.TURNED_AWAY:
+            self.note_odd(record, words, f"a line that answers no request: {failure.value}")
         return Reply(None, LOST)
 
     def note_odd(self, record: Transaction, words: tuple[wire.Word, ...], reply: str) -> None:
-        """Record a reply that the protocol does not have for a request."""
+        """Record a reply that the protocol does not allow for a request."""
         self.met_odd = True
         request = " ".join(map(str, words))
         record.operations.append(Operation("odd", f"'{request}'", None, reply[:200]))
 
     async def transact(self, history: History, work: Callable[[Txn], Awaitable[None]], read_only: bool) -> bool:
-        """Do some work in a transaction, and end it in one of all the ways in which one can end.
+        """Do some work in a transaction, and end it in one of the ways in which one can end.
 
         :return: whether it was committed.
         """
@@ -206,7 +204,7 @@ class Client:
     def read(self, history: History, recorded: Callable[[Any], list[Operation]], *words: wire.Word) -> Deferred[Reply]:
         """Send a plain command that reads, recorded as a transaction of its own.
 
-        :param recorded: the operations that its result stands for.
+        :param recorded: makes the operations to record out of the result.
         """
         record = history.begin(self.number)
 
@@ -244,7 +242,7 @@ class Txn:
         self.read_only = read_only
         self.random = client.random
         self.record = history.begin(client.number)
-        self.then: list[Callable[[], Deferred[Reply]]] = []  # plain reads to be sent right behind COMMIT
+        self.then: list[Callable[[], Deferred[Reply]]] = []  # plain reads to send right after COMMIT
         self._code = ""  # of the first error
         self._open: list[Deferred[Reply]] = []  # what was sent without waiting for the reply
 
@@ -256,7 +254,7 @@ class Txn:
         return reply
 
     async def start(self) -> None:
-        """Send START, and mostly wait for its reply."""
+        """Send START, and usually wait for its reply."""
 
         def started(reply: Reply) -> Reply:
             if not reply.code:
@@ -277,14 +275,17 @@ class Txn:
             raise Over
 
     async def pause(self, chance: float) -> None:
-        """Now and then, let others have some time."""
+        """Sometimes wait a little, so that others get ahead.
+
+        :param chance: how often.
+        """
         if self.random.random() < chance:
             await self.client.sleep(self.random.choice((0.001, 0.003, 0.01)))
 
     async def ask(self, *requests: tuple[wire.Word, ...]) -> list[Any]:
-        """Send requests all at once, and wait for their results.
+        """Send all requests at once, and wait for their results.
 
-        :raise Over: one of them was refused, or lost.
+        :raise Over: one of them was refused, or got no reply.
         """
         waiting = [self._send(*words) for words in requests]
         results = [(await each).result for each in waiting]
@@ -297,11 +298,11 @@ class Txn:
         self.record.operations.append(Operation(verb, key, argument, result))
 
     def tell(self, *words: wire.Word) -> None:
-        """Send a request that has no result, and don't wait for its reply."""
+        """Send a request that has no result, without waiting for its reply."""
         self._open.append(self._send(*words))
 
     async def finish(self) -> None:
-        """COMMIT mostly; or ROLLBACK, or COMMIT after an error, or leave without a word."""
+        """Usually COMMIT; otherwise ROLLBACK, COMMIT after an error, or disconnect."""
         await self.pause(0.3)
         dice = self.random.random()
         if dice < 0.005:
@@ -315,7 +316,7 @@ class Txn:
             await self._end("ROLLBACK")
         else:
             if dice < 0.1:
-                self.tell("INCR", "-", "this is no number")
+                self.tell("INCR", "-", "not a number")
             await self._end("COMMIT")
 
     async def give_up(self) -> None:
@@ -329,7 +330,7 @@ class Txn:
             code = reply.code
             if command == "ROLLBACK":
                 if code:
-                    self.client.leave()  # it may be open still
+                    self.client.leave()  # the transaction may still be open
                 outcome = ROLLED_BACK
             elif not code:
                 outcome = COMMITTED

@@ -1,12 +1,11 @@
-"""Drives a server with random transactions, window by window, and has the record of each window checked.
+"""Drives a server with random transactions, window by window, and checks the record of each window.
 
-A window has keys of its own, and nothing is under way between two windows. So a long run takes no more
-memory than a short one.
+A window has its own keys, and no request is under way between two windows. So a long run takes no more memory than
+a short one.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -18,7 +17,7 @@ from typing import Final
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 
-from kvd import wire
+from kvd import requests, wire
 from kvd.client.link import Link
 from kvd.verify.check import Verdict, check
 from kvd.verify.client import Client, Unreachable
@@ -27,17 +26,19 @@ from kvd.verify.space import Space
 from kvd.verify.workloads import all_of_them
 
 PREFIX: Final = "kvd-verify:"
-"""What all keys begin with; behind it stands a word that no other run has."""
+"""What all keys begin with; a word that no other run has follows."""
 
 WINDOW: Final = 1.5
-"""Seconds of a window."""
+"""The length of a window, in seconds."""
+
 TRANSACTIONS: Final = 6000
 """The most transactions and plain commands of a window."""
 
 FOCUS: Final = 0.1
-"""Seconds for which most clients do the same kind of work, so that they meet."""
+"""Seconds for which most clients do the same kind of work, so that they get in each other's way."""
+
 FOCUSED: Final = 0.6
-"""The chance that a client does so."""
+"""The chance that a client does that work."""
 
 PAGE: Final = 500
 """Keys that are removed at once."""
@@ -47,10 +48,10 @@ PAGE: Final = 500
 class Figures:
     """What was done.
 
-    :ivar seconds: for how long the server was under load.
-    :ivar transactions: how many transactions ended in which way.
-    :ivar commands: the same of plain commands.
-    :ivar codes: how often each error was met, by its code.
+    :ivar seconds: how long the server was under load.
+    :ivar transactions: how many transactions had each outcome.
+    :ivar commands: the same for plain commands.
+    :ivar codes: how often each error came, by code.
     :ivar undecided: keys of plain commands for which the search for an order was given up.
     """
 
@@ -62,7 +63,7 @@ class Figures:
 
     @property
     def checked(self) -> int:
-        """How many of both there were."""
+        """How many transactions and plain commands there were."""
         return sum(self.transactions.values()) + sum(self.commands.values())
 
     def add(self, history: History) -> None:
@@ -79,9 +80,9 @@ class Driver:
 
     :param connect: makes a connection.
     :param clients: how many simulated clients there are.
-    :param seed: decides what they do; when they do it, the network and the server decide.
+    :param seed: decides what they do; the network and the server decide when.
     :ivar stopped: nothing new is begun once this is true.
-    :ivar trouble: what went wrong with reaching the server, if anything did.
+    :ivar trouble: why the server could not be reached; empty if it could.
     """
 
     def __init__(self, connect: Callable[[], Awaitable[Link]], clock: IReactorTime, clients: int, seed: int) -> None:
@@ -97,26 +98,21 @@ class Driver:
         self._clients = [Client(connect, clock, numbers, f"{seed}/{number}") for number in range(clients)]
 
     async def begin(self) -> None:
-        """See that the server is there, and answers.
+        """See that the server is there, and lets its keys be counted.
 
-        :raise Exception: it isn't, or does not.
+        :raise Exception: it is not, or does not.
         """
         link = await self._connect()
         reply = await link.send(wire.request("COUNT", "PREFIX", self.prefix))
         link.close()
-        try:
-            found = json.loads(reply)
-            if found["status"] != "Ok":
-                raise wire.error_from(found)
-        except (ValueError, LookupError, TypeError):
-            raise ConnectionError(f"this is no kvd server: it says {reply[:40]!r}") from None
+        requests.result(reply)
 
     async def run(self, seconds: float, checked: Callable[[History, Verdict], None]) -> tuple[History, Verdict] | None:
         """Load the server, and check.
 
-        :param seconds: for how long it is under load.
-        :param checked: is told of each window.
-        :return: the first window with a violation; None if there is none.
+        :param seconds: how long to load it.
+        :param checked: is called after each window.
+        :return: the first window with a violation, or None.
         """
         while not self.stopped and self.figures.seconds < seconds:
             history = await self._window(min(WINDOW, seconds - self.figures.seconds))
@@ -140,7 +136,7 @@ class Driver:
             passed = 0.0
             while not self.stopped and passed < seconds and len(history.transactions) < TRANSACTIONS:
                 if any(each.met_odd for each in self._clients):
-                    break  # that is a violation, and what comes behind it can't be trusted
+                    break  # that is a violation, and nothing after it can be trusted
                 if await self._is_ready(client, history):
                     workload = client.random.choice(workloads)
                     if client.random.random() < FOCUSED:
@@ -150,7 +146,7 @@ class Driver:
 
         await gatherResults([Deferred.fromCoroutine(work(client)) for client in self._clients])
         self.figures.seconds += self._clock.seconds() - begun
-        # What is wrong may only show when nothing covers it up any more.
+        # Some faults show only after everything has settled.
         if await self._is_ready(self._clients[0], history):
             await gatherResults([look for workload in workloads for look in workload.look_all(self._clients[0])])
         return history
@@ -167,28 +163,28 @@ class Driver:
         return True
 
     async def _tidy(self, prefix: str) -> None:
-        """Remove what a window has left; if that fails, it is tried again in the end."""
+        """Remove what a window has left; if that fails, :meth:`end` tries again."""
         with suppress(Exception):
             await self._remove(prefix)
 
     async def _remove(self, prefix: str) -> None:
-        """Remove all keys that begin with this.
+        """Remove all keys with a prefix.
 
-        :raise Exception: it could not be done.
+        :raise Exception: that failed.
         """
         link = await self._connect()
         following: list[wire.Word] = []
         while True:
             words = ("SCAN", "PREFIX", prefix, "KEYS", "LIMIT", PAGE, *following)
-            page = json.loads(await link.send(wire.request(*words)))["result"]
-            await gatherResults([link.send(wire.request("DEL", key)) for key in page["items"]])
-            if page["next"] is None:
+            page = requests.page(requests.result(await link.send(wire.request(*words))), True)
+            await gatherResults([link.send(wire.request("DEL", key)) for key in page.items])
+            if page.next is None:
                 break
-            following = ["FROM", page["next"]]
+            following = ["FROM", page.next]
         link.close()
 
     async def end(self) -> None:
-        """Break all connections, and remove all keys.
+        """Close all connections, and remove all keys.
 
         :raise Exception: some could not be removed.
         """

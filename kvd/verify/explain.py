@@ -10,42 +10,42 @@ from kvd.verify.graph import RW, WR, Cycle, Step
 from kvd.verify.history import Operation, Transaction
 
 ANOMALIES: Final = {
-    "odd-reply": "a reply that the protocol does not have for the request",
-    "garbage-read": "something was read that nobody ever wrote",
-    "duplicate-elements": "an element stands twice in a list, though it was appended once",
-    "internal": "a transaction did not see its own writes, or read one thing twice and got two answers",
-    "incompatible-order": "two reads of one key show its elements in orders that exclude each other",
-    "G1a": "aborted read: a write was seen whose transaction was rolled back",
-    "G1b": "intermediate read: a part of a transaction's writes was seen without the rest",
+    "odd-reply": "a reply that the protocol does not allow for the request",
+    "garbage-read": "something was read that nobody wrote",
+    "duplicate-elements": "an element is in a list twice, but was appended once",
+    "internal": "a transaction did not see its own writes, or read the same thing twice with different results",
+    "incompatible-order": "two reads of a key show its elements in orders that contradict each other",
+    "G1a": "aborted read: a transaction that was rolled back was seen",
+    "G1b": "intermediate read: some writes of a transaction were seen without the rest",
     "G0": "write cycle: the writes of transactions were interleaved",
     "G1c": "circular information flow: each transaction wrote before the other",
-    "lost-update": "two transactions read one and the same version of a key, and both changed it",
-    "G-single": "read skew: a transaction saw one thing as it was before a commit, and another as it was behind it",
+    "lost-update": "two transactions read the same version of a key, and both changed it",
+    "G-single": "read skew: a transaction saw one thing as it was before a commit, and another as it was after it",
     "G-nonadjacent": "a cycle with several reads that missed a write, no two of them in a row",
-    "G2-item": "write skew: transactions each missed what another one wrote, and were committed all the same",
-    "G2": "phantom: transactions each missed what another one put into, or took from, the range that they read",
-    "late-snapshot": "a transaction saw a commit that was not even sent when its START was answered",
-    "bound": "a number of keys left the bounds that every single transaction kept",
-    "bank": "the balances do not sum to what they always sum to",
-    "linearizability": "no order of the commands explains what a key answered",
+    "G2-item": "write skew: each of several transactions missed what another one wrote, and all were committed",
+    "G2": "phantom: each of several transactions missed what another one added to or removed from the range it read",
+    "late-snapshot": "a transaction saw a commit that was sent only after the reply to its START",
+    "bound": "the number of keys went out of the bounds that every transaction kept",
+    "bank": "the balances do not have the sum that every transaction kept",
+    "linearizability": "no order of the commands on a key explains their replies",
 }
-"""What each anomaly is, the greatest evil first. A name may also end in ``-process`` or ``-realtime``."""
+"""What each anomaly is, the most severe first. A name may also end in ``-process`` or ``-realtime``."""
 
 ORDERS: Final = {
-    "-process": "; seen by the order in which one client sent its transactions",
-    "-realtime": "; seen by the order of time: one was over before the other began",
+    "-process": "; it shows in the order in which one client sent its transactions",
+    "-realtime": "; it shows in real time: one was over before the other began",
 }
 
 REASONS: Final = {
-    "ww": "{b} appended {other} to {key} behind {seen}, which {a} had appended",
+    "ww": "{b} appended {other} to {key} after {seen}, which {a} had appended",
     "wr": "{b} read {seen} in {key}, which {a} had appended",
     "rw": "{a} read {key} up to {seen}, without {other}, which {b} appended",
     "rw-empty": "{a} read {key} as empty, without {other}, which {b} appended",
     "wr-prefix": "{b} saw {seen} under {key}, which {a} had inserted",
     "rw-prefix": "{a} did not see {other} under {key}, which {b} inserted",
     "rw-prefix-deleted": "{a} still saw {other} under {key}, which {b} deleted",
-    "wr-prefix-deleted": "{b} did not see {seen} under {key} any more, which {a} had deleted",
-    "wr-prefix-count": "{b} found {other} keys under {key}, and {a} had made it {seen}",
+    "wr-prefix-deleted": "{b} no longer saw {seen} under {key}, which {a} had deleted",
+    "wr-prefix-count": "{b} found {other} keys under {key}, and there were {seen} after {a}",
     "rw-prefix-count": "{a} found {seen} keys under {key}, and {b} found {other} before its own insert",
     "process": "client {client} sent {a} first, and then {b}",
     "realtime": "{a} was over at {a_end}, and {b} was sent at {b_begin}",
@@ -57,9 +57,9 @@ REASONS: Final = {
 class Violation:
     """A promise that was broken.
 
-    :ivar anomaly: its name, as in :data:`ANOMALIES`.
+    :ivar anomaly: its name, from :data:`ANOMALIES`.
     :ivar what: what happened, in one sentence.
-    :ivar transactions: the numbers of those that took part.
+    :ivar transactions: the numbers of the transactions involved.
     :ivar steps: why no order explains it, one sentence each.
     :ivar expected: what should have been seen.
     """
@@ -72,7 +72,7 @@ class Violation:
 
 
 def severity(anomaly: str) -> tuple[int, int]:
-    """For sorting: the greatest evil first, and what shows without the order of time before what needs it."""
+    """A sort key: the most severe first, and what shows without real time before what needs it."""
     for order, suffix in enumerate(ORDERS, 1):
         if anomaly.endswith(suffix):
             return order, _RANKS[anomaly.removesuffix(suffix)]
@@ -83,7 +83,7 @@ _RANKS: Final = {anomaly: rank for rank, anomaly in enumerate(ANOMALIES)}
 
 
 def meaning(anomaly: str) -> str:
-    """What an anomaly's name means."""
+    """What the name of an anomaly means."""
     for suffix, words in ORDERS.items():
         if anomaly.endswith(suffix):
             return ANOMALIES[anomaly.removesuffix(suffix)] + words
@@ -91,12 +91,12 @@ def meaning(anomaly: str) -> str:
 
 
 def from_cycle(cycle: Cycle, transactions: Sequence[Transaction]) -> Violation:
-    """What a cycle means."""
+    """The violation that a cycle is."""
     numbers = tuple(step.before for step in cycle.steps)
     steps = tuple(
         f"{name(step.before)} came before {name(step.after)}: {_why(step, transactions)}." for step in cycle.steps
     )
-    what = f"{listed([name(number) for number in numbers])} can't be put into any order"
+    what = f"{listed([name(number) for number in numbers])} can't be put in any order"
     return Violation(cycle.anomaly, what, numbers, steps, _expected(cycle.steps))
 
 
@@ -119,33 +119,35 @@ def _expected(steps: list[Step]) -> str:
     if len(missed) == 1:
         reader, writer = name(missed[0].before), name(missed[0].after)
         return (
-            f"as the other steps put {writer} before {reader}, {reader} should have seen what {writer} wrote, "
+            f"the other steps put {writer} before {reader}, so {reader} should have seen what {writer} wrote, "
             f"or its COMMIT should have been refused with CONFLICT"
         )
     if missed:
         readers = listed([name(step.before) for step in missed])
-        return f"of {readers} at least one should have been refused with CONFLICT"
+        return f"at least one of {readers} should have been refused with CONFLICT"
     for step in steps:
         if step.kind == WR:
             return (
-                f"as the other steps put {name(step.after)} before {name(step.before)}, "
-                f"{name(step.after)} should not have seen what {name(step.before)} wrote"
+                f"the other steps put {name(step.after)} before {name(step.before)}, "
+                f"so {name(step.after)} should not have seen what {name(step.before)} wrote"
             )
     return "all writes of one transaction should have come before all writes of the next"
 
 
 def late_snapshot(writer: int, reader: int, seen: str) -> Violation:
-    """A transaction saw what was sent only after its START was answered."""
-    what = f"{name(reader)} saw {seen}, of {name(writer)}, which was sent after {name(reader)}'s START was answered"
-    expected = f"everything as it was at {name(reader)}'s START"
+    """The violation of a transaction that saw what was sent only after the reply to its START."""
+    what = (
+        f"{name(reader)} saw {seen}, of {name(writer)}, which was sent after the reply to the START of {name(reader)}"
+    )
+    expected = f"everything as it was at the START of {name(reader)}"
     return Violation("late-snapshot", what, (writer, reader), (), expected)
 
 
 def text(violation: Violation, transactions: Sequence[Transaction]) -> str:
-    """A violation for people, in several lines."""
+    """A violation as text for people, in several lines."""
     lines = [
         f"{violation.anomaly}: {violation.what}.",
-        f"  This is a violation of the kind: {meaning(violation.anomaly)}.",
+        f"  What that means: {meaning(violation.anomaly)}.",
         "  What the clients did, in the order in which they began:",
     ]
     involved = [transactions[number] for number in violation.transactions]
@@ -159,7 +161,7 @@ def text(violation: Violation, transactions: Sequence[Transaction]) -> str:
 
 
 def as_data(violation: Violation, transactions: Sequence[Transaction]) -> dict[str, Any]:
-    """A violation for programs."""
+    """A violation as data for JSON."""
     return {
         "anomaly": violation.anomaly,
         "meaning": meaning(violation.anomaly),
@@ -172,7 +174,7 @@ def as_data(violation: Violation, transactions: Sequence[Transaction]) -> dict[s
 
 
 def story(transaction: Transaction) -> list[str]:
-    """What one transaction did: a line on who and when, and a line for each operation."""
+    """What a transaction did: a line about who and when, and a line for each operation."""
     end = "never answered" if transaction.completed is None else f"to {_time(transaction.completed)}"
     outcome = transaction.outcome + (f" ({transaction.code})" if transaction.code else "")
     began = f", started by {_time(transaction.started)}" if transaction.started is not None else ""
@@ -183,7 +185,7 @@ def story(transaction: Transaction) -> list[str]:
 
 
 def name(number: int) -> str:
-    """What a transaction is called."""
+    """The name of a transaction."""
     return f"T{number}"
 
 
@@ -193,11 +195,11 @@ def listed(names: Sequence[str]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value for people; the middle of a long list is left out."""
+    """A value as text; the middle of a long list is left out."""
     if isinstance(value, list | tuple):
         if len(value) > 10:
             first, last = (", ".join(map(repr, part)) for part in (value[:3], value[-5:]))
-            return f"[{first}, … {len(value) - 8} more …, {last}]"
+            return f"[{first}, ... {len(value) - 8} more ..., {last}]"
         return repr(list(value))
     return repr(value)
 
@@ -216,7 +218,7 @@ _TOLD: Final = {
     "DEL": "DEL {key}",
     "INCR": "INCR {key} {argument}: {result}",
     "CAS": "CAS {key} {argument}: {result}",
-    "odd": "{key} was answered with {result}",
+    "odd": "{key} got the reply {result}",
 }
 
 

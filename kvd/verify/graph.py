@@ -1,12 +1,12 @@
-"""Which transaction came before which, and the cycles in that: a cycle is what no order can explain.
+"""Which transaction came before which, and the cycles among them: no order can explain a cycle.
 
 The kinds of dependency and the names of the cycles are Adya's ("Weak Consistency: A Generalized Theory and
 Optimistic Implementations for Distributed Transactions", MIT 1999), with the real-time and per-client
-forms, and the way to search them, of Elle (Kingsbury and Alvaro, "Elle: Inferring Isolation Anomalies
+forms, and the way to search for them, of Elle (Kingsbury and Alvaro, "Elle: Inferring Isolation Anomalies
 from Experimental Observations", VLDB 2020).
 
-Transactions that were not committed are in the graph too, as readers: a transaction reads from the
-snapshot of its START, whatever becomes of it later.
+The graph also holds transactions that were not committed, as readers: a transaction reads from the snapshot of
+its START, whatever happens to it later.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ import networkx
 from kvd.verify.history import COMMITTED, UNKNOWN, Transaction
 
 WW: Final = 1
-"""The later one wrote over what the earlier one wrote."""
+"""The later one overwrote what the earlier one wrote."""
 WR: Final = 2
 """The later one read what the earlier one wrote."""
 RW: Final = 4
-"""The later one wrote over what the earlier one read: an anti-dependency."""
+"""The later one overwrote what the earlier one read: an anti-dependency."""
 PROCESS: Final = 8
 """One client did both, in this order."""
 REALTIME: Final = 16
 """The earlier one was over before the later one began."""
 
 _BY_STRENGTH: Final = (WW, WR, PROCESS, REALTIME, RW)
-# What a search takes as its first edge, and what for the rest; those that find the greater evils first.
+# The kinds of edges that a search begins with and goes on with; those that find the most severe anomalies come first.
 _SEARCHES: Final = ((WW, WW), (WR, WW | WR), (RW, WW | WR), (RW, WW | WR | RW))
-# How many edges one search may look at, so that a history that is wrong all over is still told in seconds.
+# The most edges that one search looks at, so that a history full of violations still takes only seconds.
 _SEARCH_LIMIT: Final = 500_000
 
 
@@ -43,8 +43,8 @@ class Because(NamedTuple):
 
     :ivar reason: a key of :data:`kvd.verify.explain.REASONS`.
     :ivar key: the key or the prefix.
-    :ivar seen: the element, key or number on the side of the reader or of the earlier writer.
-    :ivar other: that of the later writer.
+    :ivar seen: the element, key or number of the reader or of the earlier writer.
+    :ivar other: the same of the later writer.
     """
 
     reason: str
@@ -84,21 +84,21 @@ class Graph:
         self._ends: dict[int, float] = {}
 
     def add(self, before: int, after: int, kind: int, because: Because) -> None:
-        """Note that one transaction came before another; of the same one: nothing."""
+        """Note that one transaction came before another; nothing, if they are the same."""
         if before != after:
             edges = self._edges[before]
             edges[after] = edges.get(after, 0) | kind
             self._because.setdefault((before, after, kind), because)
 
     def is_late(self, writer: int, reader: int) -> bool:
-        """Whether one transaction saw what another one wrote that was sent only when its own START was answered."""
+        """Whether a reader saw a writer that was sent only after the reply to the reader's START."""
         started = self.transactions[reader].started
         return started is not None and self.transactions[writer].invoked > started
 
     def add_order(self) -> None:
-        """Add the order of each client and of real time, among the transactions that are in the graph by now."""
+        """Add the order of each client and of real time, among the transactions that are in the graph already."""
         known = self._edges.keys() | {after for edges in self._edges.values() for after in edges}
-        # Not in the order of numbers: histories may be put together from several.
+        # Not by number: a history may be put together from several.
         nodes = sorted((self.transactions[number] for number in known), key=lambda each: (each.invoked, each.number))
         self._add_process_order(nodes)
         self._add_realtime_order(nodes)
@@ -114,8 +114,8 @@ class Graph:
     def _add_realtime_order(self, nodes: Iterable[Transaction]) -> None:
         """Add the transitive reduction of real time.
 
-        The frontier holds what is over and not yet known to lie before something else that is over, so it
-        is never larger than the number of clients that were at work at once.
+        The frontier holds what is over, and is not known to come before something else that is over. So it is never
+        larger than the number of clients at work at the same time.
         """
         events: list[tuple[float, int, int]] = []
         for node in nodes:
@@ -124,7 +124,7 @@ class Graph:
             events.append((node.invoked, 0, node.number))
             if end is not None:
                 events.append((end, 1, node.number))
-        events.sort()  # at the same instant beginnings first: then nothing is said of their order
+        events.sort()  # at the same instant, beginnings come first, so that no order is assumed
         frontier: dict[int, None] = {}
         before: dict[int, list[int]] = {}
         for _, is_end, number in events:
@@ -142,7 +142,7 @@ class Graph:
         edges[after] = edges.get(after, 0) | kind
 
     def end(self, node: Transaction) -> float | None:
-        """By when a transaction has taken its place in the order: a reader with its START, a writer with its COMMIT."""
+        """When a transaction has its place in the order: a reader after its START, a writer after its COMMIT."""
         if node.number in self.committed and node.writes:
             return node.completed if node.outcome == COMMITTED else None
         if node.started is not None:
@@ -150,9 +150,9 @@ class Graph:
         return node.completed if node.outcome != UNKNOWN else None
 
     def cycles(self) -> list[Cycle]:
-        """The shortest cycle found of each anomaly, the greatest evil first.
+        """The shortest cycle found of each anomaly, the most severe first.
 
-        Cycles that need the order of real time are looked for only where there are none without it.
+        Cycles that need real time are looked for only if there are none without it.
         """
         tangled = [number for part in self._parts(WW | WR | RW | PROCESS | REALTIME, self._edges) for number in part]
         if not tangled:
@@ -182,7 +182,7 @@ class Graph:
         return sorted(sorted(part) for part in networkx.strongly_connected_components(graph) if len(part) > 1)
 
     def _shortest(self, parts: list[list[int]], first: int, rest: int) -> list[int] | None:
-        """The shortest cycle found that begins with an edge of one kind and goes on with others."""
+        """The shortest cycle found that begins with an edge of some kinds and goes on with others."""
         found = [_Part(part, self.transactions) for part in parts]
         begins = [
             (number, after, part)
@@ -203,15 +203,15 @@ class Graph:
         return None
 
     def _path(self, source: int, target: int, kinds: int, part: _Part, depth: int) -> tuple[list[int] | None, int]:
-        """The shortest path of at most ``depth`` edges, breadth first, and how much was looked at.
+        """The shortest path of at most ``depth`` edges, found breadth first, and how many edges were looked at.
 
-        Real time is taken as the whole relation here, not as its reduction, so that it is one edge from
-        a transaction to any that began later.
+        Here, real time is the whole relation and not its reduction: one edge leads from a transaction to any that
+        began later.
         """
         came_from = {source: source}
         level = [source]
         looked_at = 0
-        waiting = len(part.by_begin) if kinds & REALTIME else 0  # what began later than these was met
+        waiting = len(part.by_begin) if kinds & REALTIME else 0  # those that began later than these were met
         for remaining in range(depth - 1, -1, -1):
             looked_at += len(level)
             for number in level:
@@ -239,7 +239,7 @@ class Graph:
         return None, looked_at
 
     def _kind(self, before: int, after: int, allowed: int) -> int:
-        """The kind of edge between two transactions, the strongest of those that are allowed; 0 if there is none."""
+        """The strongest allowed kind of edge between two transactions; 0 if there is none."""
         mask = self._edges[before].get(after, 0) & allowed
         if allowed & REALTIME and self._ends[before] < self.transactions[after].invoked:
             mask |= REALTIME

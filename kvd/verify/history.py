@@ -1,6 +1,6 @@
-"""The record of what clients did to a server and what they were answered; made to be kept as JSON.
+"""The record of what clients did, and of the replies; it can be kept as JSON.
 
-A history tells everything that the checks need, so that a report can be checked again later:
+A history holds everything that the checks need, so that a report can be checked again later:
 
 =============  ===========  ======================  ==================================================
 verb           key          argument                result
@@ -13,10 +13,10 @@ verb           key          argument                result
                             or ``None``
 ``insert``     a key        its prefix              –
 ``delete``     a key        its prefix              –
-``balances``   a bank       what they must sum to   account to balance, for every account of the bank
+``balances``   a bank       what they must sum to   balances by account, of every account
 ``deposit``    an account   the new balance, or     –
-                            a text as ``"+5"``
-``odd``        a request    –                       the reply, which the protocol does not have for it
+                            a text like ``"+5"``
+``odd``        a request    –                       the reply, which the protocol does not allow
 ``PUT``        a key        the value               –
 ``GET``        a key        –                       the value, or ``None``
 ``DEL``        a key        –                       –
@@ -24,10 +24,10 @@ verb           key          argument                result
 ``CAS``        a key        ``[expected, new]``     whether it was stored
 =============  ===========  ======================  ==================================================
 
-The lower-case verbs stand in transactions, and say what was meant, not which command did it; every
-element is appended to a key once, and every key under a scanned prefix is inserted once. The
-upper-case ones are plain commands, each recorded as a transaction of its own. A read that was not
-answered is left out; a write is recorded when it is sent.
+The lower-case verbs are used in transactions, and say what was meant, not which command did it. Every element
+is appended to a key once, and every key under a scanned prefix is inserted once. The upper-case verbs are
+plain commands, each recorded as a transaction of its own. A read without a reply is left out; a write is
+recorded when it is sent.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ WRITING: Final = frozenset(["append", "insert", "delete", "deposit", "PUT", "DEL
 
 
 class Operation(NamedTuple):
-    """One operation and its answer; the module's table says what stands where."""
+    """One operation and its result, as in the table above."""
 
     verb: str
     key: str
@@ -59,12 +59,12 @@ class Transaction:
     """What one client did from START to COMMIT or ROLLBACK, or one plain command.
 
     :ivar number: its place in the history.
-    :ivar client: who did it. Transactions of one client ran in the order in which it sent them, also if
-        it sent the next before the last was answered.
+    :ivar client: the number of the client. Its transactions ran in the order in which it sent them, even if it
+        sent one before the reply to the last.
     :ivar invoked: when it was sent, in seconds.
-    :ivar started: when START was answered; ``None`` if it wasn't, and for a plain command.
-    :ivar completed: when the outcome was known, or given up for unknown.
-    :ivar outcome: committed, rolled back (also: refused), or unknown.
+    :ivar started: when the reply to START came; ``None`` if it did not, and for a plain command.
+    :ivar completed: when the outcome was known, or was recorded as unknown.
+    :ivar outcome: committed, rolled back (or refused), or unknown.
     :ivar code: the error code that it ended with, if any.
     """
 
@@ -84,10 +84,10 @@ class Transaction:
 
 
 class History:
-    """Transactions in the order in which they were begun.
+    """Transactions, in the order in which they began.
 
-    :param seconds: the clock. Where it stands still, as a clock in tests does, the history puts a hair's
-        breadth between events, so that their order is never lost.
+    :param seconds: the clock. If it stands still, as a clock in a test may, the history puts the smallest possible
+        time between two events, so that their order is never lost.
     """
 
     def __init__(self, seconds: Callable[[], float] = monotonic) -> None:
@@ -96,7 +96,7 @@ class History:
         self._last = -1.0
 
     def now(self) -> float:
-        """The time, in seconds, later than any that was asked for before."""
+        """The time in seconds, later than at any earlier call."""
         self._last = max(self._seconds(), nextafter(self._last, inf))
         return self._last
 
@@ -107,25 +107,25 @@ class History:
         return transaction
 
     def started(self, transaction: Transaction) -> None:
-        """Record that START was answered."""
+        """Record the reply to START."""
         transaction.started = self.now()
 
     def end(self, transaction: Transaction, outcome: str, code: str | None = None) -> None:
-        """Record that the outcome is known, or given up for unknown."""
+        """Record the outcome."""
         transaction.completed = self.now()
         transaction.outcome = outcome
         transaction.code = code
 
     def as_data(self) -> dict[str, Any]:
-        """The history as plain data for JSON."""
+        """The history as data for JSON."""
         names = [field.name for field in fields(Transaction)]
         return {"transactions": [{name: getattr(each, name) for name in names} for each in self.transactions]}
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> History:
-        """A history out of what :meth:`as_data` made.
+        """The history that :meth:`as_data` was called on.
 
-        :raise ValueError: it is none.
+        :raise ValueError: the data is not a history.
         """
         history = cls()
         try:

@@ -1,10 +1,9 @@
 """The predicate check: what was scanned and counted under a prefix, against insertions and deletions there.
 
-Every key under such a prefix is inserted once and deleted at most once, so that a key's life has a known
-order: not there yet, there, gone. A scan that sees a key came behind its insertion and before its
-deletion. One that doesn't see it came before its insertion or behind its deletion; real time often tells
-which. Where nothing is ever deleted the number of keys only grows, and so a count tells its own place
-in the order.
+Every key under such a prefix is inserted once and deleted at most once, so the life of a key has a known order:
+not there yet, there, gone. A scan that sees a key came after its insertion and before its deletion. A scan that
+does not see it came before its insertion or after its deletion; real time often tells which. Where nothing is
+deleted, the number of keys only grows, so a count tells its own place in the order.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class View:
         self.number: int | None = None
 
     def expected(self) -> set[str] | None:
-        """What a scan must show now, if that is known."""
+        """What a scan must show now; ``None`` if that is not known."""
         return None if self.keys is None else (self.keys | set(self.inserted)).difference(self.deleted)
 
 
@@ -41,13 +40,13 @@ class Life(NamedTuple):
     """What is known of one key.
 
     :ivar key: the key.
-    :ivar inserter: who inserted it; was committed.
-    :ivar begin: before this time it was not there.
-    :ivar there: behind this time it was there, unless deleted.
-    :ivar deleters: who may have deleted it.
-    :ivar going: before this time it was not deleted.
-    :ivar effective: of the deleters those of whom it is sure that they found it there, and removed it.
-    :ivar gone: behind this time it was not there any more.
+    :ivar inserter: the committed transaction that inserted it.
+    :ivar begin: before this time, it was not there.
+    :ivar there: after this time, it was there, unless deleted.
+    :ivar deleters: the transactions that may have deleted it.
+    :ivar going: before this time, it was not deleted.
+    :ivar effective: the deleters that certainly found it there, and removed it.
+    :ivar gone: after this time, it was no longer there.
     """
 
     key: str
@@ -61,7 +60,7 @@ class Life(NamedTuple):
 
 
 class Prefix:
-    """All that a history tells about one prefix."""
+    """What a history tells about one prefix."""
 
     def __init__(self) -> None:
         self.inserted: dict[str, int] = {}
@@ -72,7 +71,7 @@ class Prefix:
 class Predicates:
     """The predicate check of one history.
 
-    :raise ValueError: a key was inserted twice; nothing can be said then.
+    :raise ValueError: a key was inserted twice, so nothing can be concluded.
     """
 
     def __init__(self, history: History) -> None:
@@ -113,13 +112,13 @@ class Predicates:
     def _note_count(self, number: int, text: str, bounds: list[int] | None, result: int) -> None:
         if bounds and not bounds[0] <= result <= bounds[1]:
             what = f"{name(number)} counted {result} keys under {text}"
-            expected = f"{bounds[0]} to {bounds[1]} keys, for every transaction counted before it changed their number"
+            expected = f"{bounds[0]} to {bounds[1]} keys, because every transaction counted them before it added one"
             self._violations.append(Violation("bound", what, (number,), (), expected))
         view = self._prefixes[text].views[number]
         expected_keys = view.expected()
         if expected_keys is not None and len(expected_keys) != result:
             self._internal(number, text, result, f"{len(expected_keys)} keys")
-        elif not view.deleted:  # what was deleted unseen may have been absent; the number tells nothing then
+        elif not view.deleted:  # what was deleted without a look may have been absent, so the number tells nothing
             self._note_number(number, text, view, result, result)
 
     def _note_number(self, number: int, text: str, view: View, result: list[str] | int, found: int) -> None:
@@ -130,11 +129,11 @@ class Predicates:
             self._internal(number, text, result, f"{max(view.number, 0) + len(view.inserted)} keys")
 
     def _internal(self, number: int, text: str, result: list[str] | int, expected: str) -> None:
-        what = f"{name(number)} found {shown(result)} under {text}, which its own reads and changes before exclude"
+        what = f"{name(number)} found {shown(result)} under {text}, which contradicts its own earlier reads and changes"
         self._violations.append(Violation("internal", what, (number,), (), f"{expected} under {text}"))
 
     def seen(self) -> set[int]:
-        """The transactions of unknown outcome that took effect, for others saw what they inserted."""
+        """The transactions of unknown outcome that took effect, because others saw what they inserted."""
         return {
             writer
             for prefix in self._prefixes.values()
@@ -146,7 +145,7 @@ class Predicates:
     def infer(self, graph: Graph) -> list[Violation]:
         """Add the dependencies to a graph.
 
-        :return: the violations that show without it.
+        :return: the violations that can be seen without the graph.
         """
         for text, prefix in self._prefixes.items():
             lives = {
@@ -217,7 +216,7 @@ class Predicates:
             end = graph.end(reader)
             while coming and (end is None or coming[-1].begin <= end):
                 present.append(coming.pop())
-            # What was gone before this one was sent was so for all that follow as well.
+            # What was gone before this scan was sent was also gone for all later ones.
             present = [life for life in present if life.gone >= reader.invoked]
             for life in present:
                 if life.key not in keys and life.inserter != reader.number:
@@ -233,7 +232,7 @@ class Predicates:
                 self._violations.append(late_snapshot(deleters[0], reader.number, f"{life.key} gone under {text}"))
 
     def _infer_numbers(self, text: str, prefix: Prefix, graph: Graph) -> None:
-        """Where nothing is deleted: who found more keys than an inserter came behind it, who found less, before."""
+        """Where nothing is deleted: a count of more keys than an inserter found came after it, and of fewer, before."""
         found = {reader: view.number for reader, view in prefix.views.items() if view.number is not None}
         inserters = sorted(
             (number, reader)
@@ -248,11 +247,11 @@ class Predicates:
                 graph.add(earlier, reader, WR, Because("wr-prefix-count", text, after, number))
                 if number < after:
                     graph.add(reader, earlier, RW, Because("rw-prefix-count", text, number, inserters[place - 1][0]))
-            # Two, for the first may be the reader itself.
+            # Two, because the first may be the reader itself.
             for before, later in inserters[place : place + 2]:
                 graph.add(reader, later, RW, Because("rw-prefix-count", text, number, before))
 
 
 def _end(transaction: Transaction) -> float:
-    """Behind this time a writer has taken effect."""
+    """The time after which a writer has taken effect."""
     return transaction.completed if transaction.completed is not None and transaction.outcome == COMMITTED else inf

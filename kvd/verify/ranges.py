@@ -1,4 +1,4 @@
-"""Workloads that look which keys there are, and insert or delete some by what they find."""
+"""Workloads that look at which keys there are, and insert or delete some depending on that."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ class Rooms:
 
 
 class Shifts:
-    """Scan who is on a shift, and then either send some away or let some in. One shift is in use at a time."""
+    """Scan the keys of a shift, then either delete some or insert some. One shift is in use at a time."""
 
     FEW: Final = 3
     MANY: Final = 7
     CHANGES: Final = 30
-    """Insertions and deletions before the next shift begins."""
+    """Insertions and deletions before the next shift is used."""
 
     def __init__(self, space: Space) -> None:
         self._space = space
@@ -122,15 +122,15 @@ def flag(number: int) -> str:
 
 
 class Flags:
-    """Look whether single keys are there, and then either remove one that is, or put one there that is not.
+    """Look at whether single keys are there, then either remove one that is, or insert one that is not.
 
-    In the history each key is a prefix of its own. Four are in use at a time, and each is put there once.
+    In the history, each key is a prefix of its own. Four are in use at a time, and each is inserted once.
     """
 
     def __init__(self, space: Space) -> None:
         self._space = space
         self._used = 0
-        self._fresh: set[str] = set()  # nobody has tried to put these there
+        self._fresh: set[str] = set()  # nobody has tried to insert these
         self._flags = [self._next() for _ in range(4)]
 
     def _next(self) -> str:
@@ -146,7 +146,7 @@ class Flags:
         read_only = client.random.random() < READ_ONLY
         done = await client.transact(self._space.history, lambda txn: self._work(txn, flags, changed), read_only)
         for name, inserted in changed:
-            if inserted != done and name in self._flags:  # it is gone, or will never come
+            if inserted != done and name in self._flags:  # it is gone, or will never be there
                 self._flags[self._flags.index(name)] = self._next()
 
     async def _work(self, txn: Txn, flags: list[str], changed: list[tuple[str, bool]]) -> None:
@@ -184,11 +184,11 @@ class Flags:
             changed.append((name, False))
             txn.did("delete", name, name)
             txn.tell("DEL", self._space.key(name))
-        elif txn.random.random() < 0.2 and flags[0] in self._flags:  # what became of it is not known to anybody
+        elif txn.random.random() < 0.2 and flags[0] in self._flags:  # nobody knows its state
             self._flags[self._flags.index(flags[0])] = self._next()
 
     async def _walk(self, txn: Txn) -> dict[str, bool]:
-        """A scan that is cut short tells what is there up to and including the key that comes next."""
+        """Scan one key; a scan that is cut short tells what is there up to and including the key that comes next."""
         flags = sorted(self._flags)
         low = txn.random.choice(flags[:2])
         words = ("SCAN", "PREFIX", self._space.key("flags/"), "FROM", self._space.key(low), "LIMIT", 1, "KEYS")
@@ -198,7 +198,7 @@ class Flags:
         return {name: name in found or name == met for name in flags if low <= name and (met is None or name <= met)}
 
     async def _remove_if_there(self, txn: Txn, name: str, changed: list[tuple[str, bool]]) -> None:
-        """CAS tells whether it was there, also where it changes nothing."""
+        """Remove a key with CAS, which tells whether it was there, even if nothing changes."""
         (removed,) = await txn.ask(("CAS", self._space.key(name), "up", None))
         txn.did("scan", name, None, [name] * removed)
         if removed:

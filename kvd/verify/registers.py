@@ -1,11 +1,11 @@
-"""The check of plain commands: for each key, an order of PUT, GET, DEL, INCR and CAS that explains every answer.
+"""The check of plain commands: for each key, does an order of PUT, GET, DEL, INCR and CAS explain all replies?
 
-Linearizability, which is local: a history is linearizable if it is so key by key (Herlihy and Wing,
+That is linearizability, which is local: a history is linearizable if each key is (Herlihy and Wing,
 "Linearizability: A Correctness Condition for Concurrent Objects", 1990). The search is that of Wing and
-Gong ("Testing and Verifying Concurrent Objects", 1993), remembering the configurations that led nowhere as
-Lowe does ("Testing for Linearizability", 2017). A command whose outcome is unknown may take effect at any
-time after it was sent, or never. Commands that one client sent without waiting ran in the order sent; that is
-checked for each key by itself.
+Gong ("Testing and Verifying Concurrent Objects", 1993); like Lowe ("Testing for Linearizability", 2017), it
+remembers the configurations that led nowhere. A command of unknown outcome may take effect at any time after it
+was sent, or never. Commands that one client sent without waiting ran in the order sent; that is checked for each
+key separately.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from kvd.verify.history import COMMITTED, ROLLED_BACK, History
 
 VERBS: Final = frozenset(["PUT", "GET", "DEL", "INCR", "CAS"])
 CONFIGURATIONS: Final = 50_000
-"""How many configurations one search may try; beyond that a key is left undecided."""
+"""The most configurations that one search tries; after that, a key is left undecided."""
 
 
 class Command(NamedTuple):
     """One plain command.
 
-    :ivar end: when it was answered, in seconds; infinite if its outcome is unknown.
+    :ivar end: when its reply came, in seconds; infinite if its outcome is unknown.
     """
 
     number: int
@@ -73,8 +73,8 @@ def check(history: History) -> tuple[list[Violation], list[str]]:
 def apply(state: str | None, command: Command, *, answered: bool) -> tuple[bool, str | None]:
     """Run a command on a value.
 
-    :param answered: whether its answer is known, and must be this one.
-    :return: whether it can run here, and the value behind it.
+    :param answered: whether its reply is known, and must fit.
+    :return: whether it fits here, and the value after it.
     """
     argument, result = command.argument, command.result
     match command.verb:
@@ -92,7 +92,7 @@ def apply(state: str | None, command: Command, *, answered: bool) -> tuple[bool,
 
 
 def _sum(state: str | None, delta: int) -> int | None:
-    """What INCR answers, ``None`` for NOT_A_NUMBER."""
+    """What INCR answers; ``None`` for NOT_A_NUMBER."""
     digits = "0" if state is None else state
     if not (digits.isascii() and digits.removeprefix("-").isdigit()):
         return None
@@ -103,9 +103,9 @@ def _sum(state: str | None, delta: int) -> int | None:
 class Configuration(NamedTuple):
     """How far a search has come.
 
-    :ivar low: all answered commands before this index were placed.
-    :ivar placed: of those from there on, as bits.
-    :ivar unknown: the unanswered ones that were placed, as bits.
+    :ivar low: all answered commands before this index are placed.
+    :ivar placed: which of those from there on are placed, as bits.
+    :ivar unknown: which unanswered ones are placed, as bits.
     :ivar state: the value now.
     """
 
@@ -119,8 +119,8 @@ class _Search:
     def __init__(self, commands: list[Command]) -> None:
         self.answered = [command for command in commands if command.end < inf]
         self.unknown = [command for command in commands if command.end == inf]
-        # The index of the answered command that the same client sent before, -1 for none. Behind an
-        # unanswered one the client may have come back on a new connection, so that gives no order.
+        # The index of the last answered command that the same client sent before; -1: none. After an unanswered
+        # one, the client may have come back on a new connection, so that gives no order.
         latest: dict[int, int] = {}
         before: dict[int, int] = {}
         index = 0
@@ -133,7 +133,7 @@ class _Search:
         self.unknown_before = [before[command.number] for command in self.unknown]
 
     def following(self, at: Configuration) -> Iterator[tuple[Configuration, Command]]:
-        """Every way to place one more command: answered ones first, for the others need not happen."""
+        """Every way to place one more command; answered ones first, because the others need not happen."""
         low, placed, unknown, state = at
         answered = self.answered
         open_ones: list[int] = []
@@ -156,7 +156,7 @@ class _Search:
                         now_low += 1
                     way = Configuration(now_low, bits, unknown, value), command
                     if command.verb == "GET" or command.result is False:
-                        # What never changes anything can as well come at once: no other way need be tried.
+                        # What changes nothing may as well come now: no other way has to be tried.
                         yield way
                         return
                     ways.append(way)
@@ -168,21 +168,21 @@ class _Search:
             before = self.unknown_before[index]
             if not unknown >> index & 1 and (before < low or placed >> (before - low) & 1):
                 _, value = apply(state, command, answered=False)
-                same = (command.verb, str(command.argument))  # of two that are the same the earlier one will do
+                same = (command.verb, str(command.argument))  # of two equal ones, the earlier will do
                 if value != state and same not in alike:
                     alike.add(same)
                     yield Configuration(low, placed, unknown | 1 << index, value), command
 
 
 def _linearize(commands: list[Command]) -> list[Command] | None:
-    """An order that explains every answer, or ``None``.
+    """An order that explains every reply, or ``None``.
 
     :raise Undecided: the search took too long.
     """
     search = _Search(commands)
     start = Configuration(0, 0, 0, None)
-    # Which unanswered commands had been placed when these answered ones had been, and led to this value.
-    # If one way there led nowhere, then nor does one that has used up the same unanswered ones and more.
+    # For the answered commands that were placed, and the value that they led to: which unanswered ones were placed.
+    # If one way to get there led nowhere, so does a way that has used the same unanswered ones and more.
     tried: dict[tuple[int, int, str | None], list[int]] = defaultdict(list)
     tries = 0
     order: list[Command] = []
@@ -211,9 +211,9 @@ def _linearize(commands: list[Command]) -> list[Command] | None:
 
 
 def _explain(key: str, commands: list[Command]) -> Violation:
-    """Find the first answer that can't be explained, and tell it with what surrounds it."""
+    """Find the first reply that can't be explained, and tell what happened around it."""
     ends = sorted(command.end for command in commands if command.end < inf)
-    fine, wrong = 0, len(ends)  # how many answers can be explained, and how many can't
+    fine, wrong = 0, len(ends)  # how many replies can be explained, and how many can't
     while wrong - fine > 1:
         middle = (fine + wrong) // 2
         if _is_wrong(_until(ends[middle - 1], commands)):
@@ -230,26 +230,28 @@ def _explain(key: str, commands: list[Command]) -> Violation:
     beside = [
         each for each in commands if each.number != culprit.number and each.end > culprit.begin and each not in near
     ]
-    what = f"no order of the commands on {key} explains the answer to {_told(culprit)}"
+    what = f"no order of the commands on {key} explains the reply to {_told(culprit)}"
     steps = [
-        f"Before that answer everything can be explained: in the end by {listed([_told(each) for each in near])}, "
-        f"which leaves {key} at {shown(state)}."
+        f"Before that reply, everything can be explained; the last commands are "
+        f"{listed([_told(each) for each in near])}, which leaves {key} at {shown(state)}."
         if near
-        else f"Before that answer {key} was absent."
+        else f"Before that reply, {key} was absent."
     ]
     if beside:
-        steps.append(f"At the same time there were {listed([_told(each) for each in beside[:6]])}.")
+        steps.append(f"At the same time, there were {listed([_told(each) for each in beside[:6]])}.")
     steps.append(
-        f"Wherever {name(culprit.number)} is put between its sending and its answer, {key} held something else."
+        f"Wherever {name(culprit.number)} is placed between its request and its reply, {key} held something else."
     )
     numbers = [each.number for each in near] + [each.number for each in beside[:6]] + [culprit.number]
     answers = [shown(each.result) for each in _other_answers(culprit, commands, order)]
-    expected = f"{name(culprit.number)} answered with {' or '.join(answers) or 'a value that the key held meanwhile'}"
+    expected = (
+        f"{name(culprit.number)} answered with {' or '.join(answers) or 'a value that the key held at that time'}"
+    )
     return Violation("linearizability", what, tuple(dict.fromkeys(numbers)), tuple(steps), expected)
 
 
 def _other_answers(culprit: Command, commands: list[Command], order: list[Command]) -> list[Command]:
-    """The same command with each other answer that could be explained, of those that its neighbours make likely."""
+    """The same command with each other reply that could be explained, among those that its neighbours make likely."""
     state: str | None = None
     values: dict[str | None, None] = {}
     for command in order:
@@ -272,7 +274,7 @@ def _other_answers(culprit: Command, commands: list[Command], order: list[Comman
 
 
 def _is_wrong(commands: list[Command]) -> bool:
-    """Whether it is sure that no order explains every answer."""
+    """Whether it is certain that no order explains every reply."""
     try:
         return _linearize(commands) is None
     except Undecided:
@@ -280,7 +282,7 @@ def _is_wrong(commands: list[Command]) -> bool:
 
 
 def _any_order(commands: list[Command]) -> list[Command]:
-    """An order that explains every answer, empty if none was found."""
+    """An order that explains every reply; empty if none was found."""
     try:
         return _linearize(commands) or []
     except Undecided:
@@ -288,7 +290,7 @@ def _any_order(commands: list[Command]) -> list[Command]:
 
 
 def _until(end: float, commands: list[Command]) -> list[Command]:
-    """What was known at some time: commands answered later are open."""
+    """What was known at some time: commands that were answered later have no reply yet."""
     return [
         command if command.end <= end else command._replace(end=inf)
         for command in commands
@@ -300,5 +302,5 @@ def _told(command: Command) -> str:
     argument = "" if command.argument is None else f" {shown(command.argument)}"
     answer = "" if command.verb in ("PUT", "DEL") else f" -> {shown(command.result)}"
     if command.end == inf:
-        answer = " (no answer yet)"
+        answer = " (no reply yet)"
     return f"{name(command.number)} {command.verb}{argument}{answer}"

@@ -1,4 +1,4 @@
-"""What the workloads of one window share: the history, and where their keys are."""
+"""What the workloads of one window share: the history, and the place for their keys."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Workload(Protocol):
         """Let a client do one transaction, or a few plain commands."""
 
     def look_all(self, client: Client) -> list[Deferred[Reply]]:
-        """Read all that it has ever written, by plain commands."""
+        """Read everything that it has written, with plain commands."""
 
 
 class Space:
     """What the workloads of one window share.
 
-    :param prefix: what all its keys begin with on the server; the history goes without.
+    :param prefix: what all its keys begin with on the server; the history leaves it out.
     """
 
     def __init__(self, history: History, prefix: str) -> None:
@@ -37,15 +37,15 @@ class Space:
         self.numbers = count(1)
 
     def key(self, name: str) -> str:
-        """A name's key on the server."""
+        """The key on the server for a name in the history."""
         return self.prefix + name
 
     def name(self, key: str) -> str:
-        """The name in the history of a key that the server told."""
+        """The name in the history for a key on the server."""
         return key.removeprefix(self.prefix)
 
     async def scan(self, txn: Txn, prefix: str) -> list[str]:
-        """The names under a prefix as a transaction sees them: page by page, in either direction."""
+        """The names under a prefix as a transaction sees them, read page by page in either direction."""
         backwards = txn.random.random() < 0.3
         words: list[wire.Word] = ["SCAN", "PREFIX", self.key(prefix), "KEYS"]
         words += ["LIMIT", txn.random.choice((1, 3))] if txn.random.random() < 0.3 else []

@@ -1,7 +1,7 @@
-"""What the clients do to a server, made so that what it does wrong can be seen in what they read.
+"""What the clients do, chosen so that a fault of the server can be seen in what they read.
 
-All keys of a workload are its own. It changes keys before the record of one gets long, so that
-clients meet on few keys and yet the checks stay quick.
+Each workload has its own keys. It moves on to new ones before the record of a key gets long, so that clients meet on
+few keys and the checks stay quick.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from kvd.verify.space import READ_ONLY, Space, Workload
 
 
 def elements(value: str | None) -> list[Any]:
-    """The elements of a list; what is no number stays as it is."""
+    """The elements of a list; what is not a number stays as it is."""
     return [int(word) if word.isdecimal() else word for word in value.split(" ")] if value else []
 
 
 def text_of(values: list[Any]) -> str | None:
-    """The value that holds these elements; an empty list is an absent key."""
+    """The value for a list of elements; an empty list is an absent key."""
     return " ".join(map(str, values)) if values else None
 
 
@@ -85,7 +85,7 @@ class Lists:
         return known
 
     def _from_page(self, group: int, page: Any) -> dict[str, list[Any]]:
-        """All lists of a group; and what else the server tells, which it should not."""
+        """All lists of a group, and whatever else the server tells, which it should not."""
         there = {self._space.name(key): elements(value) for key, value in page["items"]}
         return {key: [] for key in self._lists(group)} | there
 
@@ -94,14 +94,14 @@ class Lists:
         old, new = text_of(known), text_of([*known, element])
         way = txn.random.random()
         if way < 0.05:
-            await self._append_in_vain(txn, key, element, new)
+            await self._append_and_drop(txn, key, element, new)
         elif way < 0.15:
             (done,) = await txn.ask(("CAS", self._space.key(key), old, new))
             if done:
                 txn.did("append", key, element)
                 known.append(element)
             else:
-                txn.client.note_odd(txn.record, ("CAS", key, old, "of what was read"), "false")
+                txn.client.note_odd(txn.record, ("CAS", key, old, "expecting what was read"), "false")
         else:
             txn.did("append", key, element)
             known.append(element)
@@ -111,8 +111,8 @@ class Lists:
             self._appends = 0
             self._group += 1
 
-    async def _append_in_vain(self, txn: Txn, key: str, element: int, value: str | None) -> None:
-        """Append behind a savepoint, and go back to it. What was dropped is a transaction that was rolled back."""
+    async def _append_and_drop(self, txn: Txn, key: str, element: int, value: str | None) -> None:
+        """Append after a savepoint, and go back to it; the record of that is a transaction that was rolled back."""
         dropped = txn.history.begin(txn.client.number)
         dropped.operations.append(Operation("append", key, element))
         txn.history.end(dropped, ROLLED_BACK)
@@ -124,7 +124,7 @@ class Lists:
         txn.did("read", key, None, elements(values))
 
     async def _plain(self, client: Client, key: str) -> None:
-        """Append by a plain CAS of what a plain GET has shown."""
+        """Append with a plain CAS to what a plain GET has shown."""
         history = self._space.history
         reply = await client.read(
             history,
@@ -172,7 +172,7 @@ class Lists:
 
 
 class Bank:
-    """Move money between accounts, whose sum is always the same, and sum them up."""
+    """Move money between accounts, whose total is always the same, and add them up."""
 
     ACCOUNTS: Final = 5
     TOTAL: Final = 500
@@ -245,12 +245,12 @@ class Bank:
         )
 
     def look_all(self, client: Client) -> list[Deferred[Reply]]:
-        """Sum up once more."""
+        """Add the accounts up once more."""
         return [self._look(client)] if self._opened else []
 
 
 def number(value: Any) -> Any:
-    """A balance as a number; what is none stays as it is."""
+    """A balance as a number; what is not a number stays as it is."""
     return int(value) if isinstance(value, str) and value.removeprefix("-").isdecimal() else value
 
 
@@ -258,7 +258,7 @@ class Registers:
     """Plain commands on few keys, one at a time or several at once."""
 
     COMMANDS: Final = 300
-    """Commands on a key before it is given up for a new one."""
+    """Commands on a key before a new one takes its place."""
 
     def __init__(self, space: Space, clients: int) -> None:
         self._space = space
@@ -278,7 +278,7 @@ class Registers:
         key = self._keys[place]
         self._commands[key] = self._commands.get(key, 0) + len(waiting)
         codes = [(await each).code for each in waiting]
-        # Each outcome that stays unknown doubles the number of orders that there could be.
+        # Each unknown outcome doubles the number of possible orders.
         if (self._commands[key] >= self.COMMANDS or not OPEN.isdisjoint(codes)) and self._keys[place] == key:
             self._keys[place] = self._next()
 
@@ -291,7 +291,7 @@ class Registers:
             delta = client.random.choice((1, 1, -1, 7))
             sent = client.command(self._space.history, Operation("INCR", name, delta), "INCR", key, delta)
         elif dice < 0.75:
-            value = new if dice < 0.74 else f"no number {new}"
+            value = new if dice < 0.74 else f"not a number {new}"
             sent = client.command(self._space.history, Operation("PUT", name, value), "PUT", key, value)
         elif dice < 0.93:
             old = self._latest.get(name)
@@ -316,5 +316,5 @@ class Registers:
 
 
 def all_of_them(space: Space, clients: int) -> list[Workload]:
-    """Every kind of work."""
+    """One workload of each kind."""
     return [Lists(space), Rooms(space), Shifts(space), Flags(space), Bank(space), Registers(space, clients)]

@@ -6,11 +6,10 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,10 +18,12 @@ import pytest
 from twisted.internet.error import ConnectionDone
 from twisted.python.usage import UsageError
 
+from kvd.cli.batches import Batch, Connection, Kind
 from kvd.cli.bench import Options, figures, show
-from kvd.cli.load import KINDS, Batch, Bench, Connection, Kind, Load, Result
+from kvd.cli.load import KINDS, STALL, Bench, Load, Result
 from kvd.testing import MemoryServer
 from tests.support.daemon import LIMIT, Daemon
+from tests.support.scripted_server import ScriptedServer
 
 KVD = str(Path(sys.executable).with_name("kvd"))
 
@@ -75,7 +76,7 @@ def test_a_batch_is_sent_when_every_line_of_the_one_before_it_is_answered(wire: 
 def test_the_writes_of_a_transaction_wait_for_its_reads_and_it_is_measured_whole(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kvd.cli.load.time", SimpleNamespace(perf_counter=iter([10.0, 13.0]).__next__))
+    monkeypatch.setattr("kvd.cli.batches.time", SimpleNamespace(perf_counter=iter([10.0, 13.0]).__next__))
     ended = wire.work((b"r\nr\n", b"w\n"))
     wire.receive(b"1\n")
     assert wire.written == [b"r\nr\n"]
@@ -270,7 +271,9 @@ def test_its_figures_are_shown_and_written_as_json(daemon: Daemon, tmp_path: Pat
 def test_error_replies_are_told_and_its_status_is_1(daemon: Daemon) -> None:
     done = kvd_bench(daemon.port, "--requests=10", "--mix=put", "--value-size=2M", "--keys=2", "--clients=1")
     assert done.returncode == 1
-    assert re.search(r"^12 replies were errors with the code TOO_LARGE, as \{.*2097152.*\}$", done.stdout, re.MULTILINE)
+    assert re.search(
+        r"^12 replies were errors with the code TOO_LARGE, such as \{.*2097152.*\}$", done.stdout, re.MULTILINE
+    )
 
 
 def test_an_interrupt_ends_it_early_with_figures_and_its_keys_removed(daemon: Daemon) -> None:
@@ -304,50 +307,101 @@ def test_its_status_is_2_with_one_line_if_there_is_no_server() -> None:
     assert re.fullmatch(r"kvd: tcp:localhost:1: .*refused.*\n", done.stderr)
 
 
-@pytest.fixture
-def scripted() -> Iterator[Callable[[Callable[[bytes], bytes]], int]]:
-    """Starts servers that answer each packet with what a function makes of it, and close when that is nothing."""
-    listening: list[socket.socket] = []
-
-    def serve(listener: socket.socket, answer: Callable[[bytes], bytes]) -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            with client:
-                client.settimeout(LIMIT)
-                while reply := answer(client.recv(1024)):
-                    client.sendall(reply)
-
-    def start(answer: Callable[[bytes], bytes]) -> int:
-        listener = socket.create_server(("127.0.0.1", 0))
-        listening.append(listener)
-        threading.Thread(target=serve, args=(listener, answer), daemon=True).start()
-        port: int = listener.getsockname()[1]
-        return port
-
-    yield start
-    for listener in listening:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-
-
-def test_its_status_is_2_with_one_line_if_that_is_no_kvd_server(
-    scripted: Callable[[Callable[[bytes], bytes]], int],
-) -> None:
-    done = kvd_bench(scripted(lambda data: data and b"-ERR nonsense\r\n"))
+def test_its_status_is_2_with_one_line_if_that_is_not_a_kvd_server() -> None:
+    with ScriptedServer(lambda data: b"-ERR nonsense\r\n") as scripted:
+        done = kvd_bench(scripted.port)
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"kvd: tcp:.*this is no kvd server.*nonsense.*\n", done.stderr)
+    assert re.fullmatch(r"kvd: .*this is not a kvd server.*nonsense.*\n", done.stderr)
 
 
-def test_its_status_is_2_with_one_line_if_the_server_closes_a_connection(
-    scripted: Callable[[Callable[[bytes], bytes]], int],
-) -> None:
+def test_it_says_why_if_the_server_closes_a_connection_and_that_keys_are_left() -> None:
     answers = {b"PING\n": b'{"status": "Ok", "result": "PONG"}\n'}
-    done = kvd_bench(scripted(lambda data: answers.get(data, b"")), "--clients=1", "--keys=1")
+    with ScriptedServer(lambda data: answers.get(data, b"")) as scripted:
+        done = kvd_bench(scripted.port, "--clients=1", "--keys=1")
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"kvd: tcp:.*closed a connection.*\n", done.stderr)
+    left, why = done.stderr.splitlines()
+    assert re.fullmatch(r"kvd: keys that begin with kvd-bench:\w+: are left on the server", left)
+    assert re.fullmatch(r"kvd: .*: the server closed a connection", why)
+
+
+def test_a_server_that_is_full_says_so(tmp_path: Path) -> None:
+    with Daemon(tmp_path, "--port", "0", "--max-clients", "3") as daemon:
+        done = kvd_bench(daemon.started().port, "--clients=4", "--requests=10", "--keys=10")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.splitlines()[-1].endswith("the server has 3 clients, its limit; try again later")
+        assert daemon.client().ask("COUNT") == '{"status": "Ok", "result": 0}'
+
+
+def test_a_server_that_stands_still_is_given_up_and_told_of(server: MemoryServer) -> None:
+    bench = bench_of(server, clients=3, requests=10**9, keys=10)
+    server.run(bench.fill())
+    begun = server.clock.seconds()
+    server.network_delay = lambda from_client: 1e6
+    with pytest.raises(TimeoutError, match="no reply within 60 seconds"):
+        server.run(bench.run())
+    assert server.clock.seconds() - begun < STALL + 3
+    with pytest.raises(ConnectionError):
+        server.run(bench.remove())
+
+
+def test_a_slow_server_is_not_given_up(server: MemoryServer) -> None:
+    server.network_delay = lambda from_client: STALL / 3
+    bench = bench_of(server, clients=2, requests=10, keys=10)
+    server.run(bench.fill())
+    assert server.run(bench.run()).requests >= 10
+
+
+@pytest.mark.parametrize("interrupts", [1, 2])
+def test_an_interrupt_ends_it_while_the_server_stands_still(daemon: Daemon, interrupts: int) -> None:
+    command = [KVD, "bench", f"--connect=127.0.0.1:{daemon.port}", "--requests=1000000000", "--keys=100"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "a second" in process.stderr.readline()
+        daemon.send_signal(signal.SIGSTOP)
+        try:
+            process.send_signal(signal.SIGINT)
+            if interrupts == 2:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(1.0)
+                process.send_signal(signal.SIGINT)
+            status = process.wait(LIMIT)
+        finally:
+            daemon.send_signal(signal.SIGCONT)
+        said = process.stderr.read()
+    assert "Traceback" not in said
+    if interrupts == 2:
+        assert status == -signal.SIGINT
+    else:
+        assert status == 130
+        assert re.search(
+            r"^kvd: keys that begin with kvd-bench:\w+: are left on the server\nkvd: interrupted\n$", said, re.M
+        )
+
+
+@pytest.mark.parametrize("file", ["/nonexistent/x", "/", "/proc/version/x", "/sys/kernel/x"])
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(daemon: Daemon, file: str) -> None:
+    done = kvd_bench(daemon.port, "--requests=100000000", f"--json={file}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(rf"kvd: can't write to {file}: .*\n", done.stderr)
+    assert daemon.client().ask("COUNT") == '{"status": "Ok", "result": 0}'
+
+
+def test_a_disk_that_is_full_is_told_after_the_figures(daemon: Daemon) -> None:
+    done = kvd_bench(daemon.port, "--requests=100", "--keys=10", "--json=/dev/full")
+    assert done.returncode == 2
+    assert re.search(r"^all +[1-9]", done.stdout, re.MULTILINE)
+    assert re.fullmatch(r"kvd: can't write to /dev/full: .*\n", done.stderr)
+
+
+@pytest.mark.parametrize("subcommand", ["bench", "verify"])
+def test_more_clients_than_the_system_allows_files_are_refused_before_it_begins(
+    daemon: Daemon, subcommand: str
+) -> None:
+    command = f"ulimit -n 64; exec {KVD} {subcommand} --connect=127.0.0.1:{daemon.port} --clients=100"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=LIMIT)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"kvd: --clients 100 needs \d+ open files, and the limit is 64 .*\n", done.stderr)
+    assert json.loads(daemon.client().ask("INFO"))["result"]["clients"]["accepted"] == 1
 
 
 def test_more_clients_than_open_files_are_allowed_for(daemon: Daemon) -> None:

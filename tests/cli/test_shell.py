@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,13 +20,16 @@ import pytest
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import to_plain_text
-from twisted.internet.endpoints import connectProtocol
 
-from kvd.cli.conversation import Conversation, name_and_options, pretty
-from kvd.cli.prompt import Commands, History
-from kvd.client.link import Link
+from kvd.cli.conversation import Conversation
+from kvd.cli.prompt import BriefHistory, Commands, History
+from kvd.cli.replies import name_and_options, pretty
+from kvd.cli.server import Server
+from kvd.core.commands import ROWS
 from kvd.testing import MemoryServer
 from tests.support.daemon import LIMIT, Daemon
+from tests.support.scripted_server import ScriptedServer
+from tests.test_docs import free_port
 
 # Replies.
 
@@ -47,6 +53,17 @@ from tests.support.daemon import LIMIT, Daemon
 )  # fmt: skip
 def test_replies_are_shown_for_people(reply: str, shown: str) -> None:
     assert pretty(json.loads(reply)) == shown
+
+
+def test_texts_beside_names_have_as_many_lines_as_they_need() -> None:
+    names = {"GET key": "one two three four five six", "SCAN [PREFIX p] [FROM key] [LIMIT n]": "seven", "QUIT": ""}
+    assert pretty({"status": "Ok", "result": names}, 30).split("\n") == [
+        "GET key  one two three four",
+        "         five six",
+        "SCAN [PREFIX p] [FROM key] [LIMIT n]",
+        "         seven",
+        "QUIT     ",
+    ]
 
 
 @pytest.mark.parametrize("trick", ["\x1b[2J", "\x9b2J", "\u202e", "\x07"])
@@ -111,13 +128,13 @@ def server() -> MemoryServer:
 
 @pytest.fixture
 def conversation(server: MemoryServer) -> Conversation:
-    conversation = Conversation(lambda: connectProtocol(server.endpoint, Link(server.clock)))
+    conversation = Conversation(Server(server.clock, server.endpoint, "memory").link)
     server.run(conversation.begin())
     return conversation
 
 
 def test_the_commands_come_from_the_servers_help(conversation: Conversation) -> None:
-    assert conversation.usages["GET key"] == "the value, or null"
+    assert {row.usage: row.help for row in ROWS} == conversation.usages
 
 
 def test_the_prompt_shows_the_state_of_the_transaction(server: MemoryServer, conversation: Conversation) -> None:
@@ -131,12 +148,12 @@ def test_the_prompt_shows_the_state_of_the_transaction(server: MemoryServer, con
     assert say("PUT a x") == "kvd> "
     assert say("start") == "kvd (transaction)> "
     assert say("SAVEPOINT s") == "kvd (transaction)> "
-    assert say("INCR a") == "kvd (transaction, doomed)> "
+    assert say("INCR a") == "kvd (transaction, aborted)> "
     assert say("ROLLBACK TO s") == "kvd (transaction)> "
     server.run(other.put("a", "y"))
     assert say("PUT b 1") == "kvd (transaction, in conflict)> "
     assert say("COMMIT") == "kvd> "
-    assert say("START NOW") == "kvd (transaction, doomed)> "
+    assert say("START NOW") == "kvd (transaction, aborted)> "
     assert say("ROLLBACK") == "kvd> "
     assert say('["START"]') == "kvd (transaction)> "
     server.advance(100)
@@ -144,19 +161,119 @@ def test_the_prompt_shows_the_state_of_the_transaction(server: MemoryServer, con
     assert say("COMMIT too many words") == "kvd (transaction, expired)> "
     assert say("COMMIT") == "kvd> "
     assert say("[broken") == "kvd> "
+    assert say('["START", true]') == "kvd (transaction, aborted)> "
+    assert say('["COMMIT", "a", "b"]') == "kvd (transaction, aborted)> "
+    assert say("COMMIT") == "kvd> "
 
 
-def test_a_lost_connection_is_told_and_made_again(server: MemoryServer, conversation: Conversation) -> None:
-    server.run(conversation.ask("START"))
-    asking = conversation.ask("PUT a 1")
+def restart(server: MemoryServer) -> None:
+    """Lose all connections, and have the clients hear of it."""
     server.lose_links()
+    server.flush()
+
+
+LINES = ["PUT other 50", "GET other", "COMMIT", "ROLLBACK", "START", "PING", "CHECK", '["INCR", "other"]']
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_line_of_a_transaction_that_is_lost_is_not_sent_and_that_is_told(
+    server: MemoryServer, conversation: Conversation, line: str
+) -> None:
+    for each in ("PUT balance 100", "START", "PUT balance 50"):
+        server.run(conversation.ask(each))
+    restart(server)
+    told = server.run(conversation.ask(line))
+    assert told == f"the connection was lost; the transaction is rolled back, and '{line}' was not sent"
+    assert (conversation.broken, conversation.prompt) == (True, "kvd> ")
+    assert server.run(conversation.ask("GET other")) == "connected again\nnull"
+    assert (conversation.broken, conversation.prompt) == (False, "kvd> ")
+
+
+@pytest.mark.parametrize("state", ["START", "START NOW"])
+def test_a_line_of_a_transaction_in_any_state_is_not_sent_once_that_is_lost(
+    server: MemoryServer, conversation: Conversation, state: str
+) -> None:
+    server.run(conversation.ask(state))
+    restart(server)
+    assert "was not sent" in server.run(conversation.ask("PUT a 1"))
+    assert server.run(conversation.ask("GET a")) == "connected again\nnull"
+
+
+def test_outside_a_transaction_a_lost_connection_is_made_again_and_that_is_told(
+    server: MemoryServer, conversation: Conversation
+) -> None:
+    restart(server)
+    assert server.run(conversation.ask("PUT a 1")) == "the connection was lost; connected again\nOk"
+    server.run(conversation.ask("START"))
+    server.run(conversation.ask("COMMIT"))
+    restart(server)
+    assert server.run(conversation.ask("GET a")) == 'the connection was lost; connected again\n"1"'
+
+
+def test_a_line_is_not_sent_as_long_as_the_server_cannot_be_reached(
+    server: MemoryServer, conversation: Conversation
+) -> None:
+    restart(server)
     server.reachable = False
-    told = server.run(asking)
-    assert told.startswith("no reply: ")
-    assert "rolled back" in told
-    assert conversation.prompt == "kvd> "
+    for _ in range(2):
+        told = server.run(conversation.ask("PUT a 1"))
+        assert "refused" in told
+        assert told.endswith("; 'PUT a 1' was not sent")
+        assert conversation.broken
     server.reachable = True
-    assert server.run(conversation.ask("GET a")) == "null"
+    assert server.run(conversation.ask("GET a")) == "connected again\nnull"
+
+
+@pytest.mark.parametrize(
+    ("before", "line", "fate"),
+    [
+        ([], "PUT a 1", "the change may or may not have been stored"),
+        ([], "GET a", "nothing was changed"),
+        (["START"], "PUT a 1", "the transaction is rolled back"),
+        (["START"], "COMMIT", "the transaction may or may not have been stored"),
+    ],
+)
+def test_a_connection_that_is_lost_before_the_reply_says_what_that_means(
+    server: MemoryServer, conversation: Conversation, before: list[str], line: str, fate: str
+) -> None:
+    for each in before:
+        server.run(conversation.ask(each))
+    server.network_delay = lambda from_client: 1.0
+    server.clock.callLater(0.5, server.lose_links)
+    assert server.run(conversation.ask(line)) == f"no reply to '{line}': the connection was lost; {fate}"
+    assert (conversation.broken, conversation.prompt) == (True, "kvd> ")
+
+
+def test_a_transaction_that_is_lost_right_after_a_reply_is_told_with_that_reply(
+    server: MemoryServer, conversation: Conversation
+) -> None:
+    server.run(conversation.ask("START"))
+    server.network_delay = lambda from_client: 1.0
+    server.clock.callLater(2.5, server.lose_links)
+    told = server.run(conversation.ask("PUT a 1"))
+    assert told == "Ok\nthe connection was lost; the transaction is rolled back"
+    assert conversation.broken
+
+
+def test_a_server_that_does_not_answer_is_waited_for_a_minute(server: MemoryServer, conversation: Conversation) -> None:
+    server.network_delay = lambda from_client: 1e6
+    told = server.run(conversation.ask("GET a"))
+    assert told == "no reply to 'GET a' within 60 seconds; nothing was changed"
+
+
+def test_a_password_is_not_shown_in_a_message(server: MemoryServer, conversation: Conversation) -> None:
+    restart(server)
+    server.reachable = False
+    assert "secret" not in server.run(conversation.ask("AUTH me secret"))
+
+
+def test_a_key_in_quotes_gets_a_hint_and_is_sent_as_it_is(server: MemoryServer, conversation: Conversation) -> None:
+    told = server.run(conversation.ask('PUT "my key" v'))
+    assert told.startswith('Ok\nnote: the first word is "my, with its quote.')
+    assert '["PUT", "a key"]' in told
+    assert server.run(conversation.ask('["GET", "\\"my"]')) == '"key\\" v"'
+    assert server.run(conversation.ask('PING "a b"')) == '"\\"a b\\""'
+    assert server.run(conversation.ask('PUT k "a"')) == "Ok"
 
 
 def test_quit_ends_it(server: MemoryServer, conversation: Conversation) -> None:
@@ -166,15 +283,37 @@ def test_quit_ends_it(server: MemoryServer, conversation: Conversation) -> None:
     assert conversation.over
 
 
+def test_quit_ends_it_also_without_a_connection(server: MemoryServer, conversation: Conversation) -> None:
+    server.run(conversation.ask("START"))
+    restart(server)
+    assert server.run(conversation.ask("QUIT")) == "the connection was lost"
+    assert conversation.over
+
+
 # History.
 
 
-def test_passwords_are_not_kept(tmp_path: Path) -> None:
+SECRETS = [
+    "auth me secret", '["AUTH", "me", "secret"]', '  [ "auth" , "me", "secret"]', '["\\u0041UTH", "me", "secret"]',
+    '["AUTH", "me", "secret"', "\tAUTH me secret", "PING\nAUTH me secret", "AUTHme secret",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_passwords_are_not_kept_neither_for_the_next_session_nor_in_this_one(tmp_path: Path, secret: str) -> None:
     path = tmp_path / "history"
-    history = History(str(path))
-    for line in ("GET a", "auth me secret", '["AUTH", "me", "secret"]', "GET b"):
-        history.store_string(line)
-    assert list(History(str(path)).load_history_strings()) == ["GET b", "GET a"]
+    for history in (History(str(path)), BriefHistory()):
+        for line in ("GET a", secret, "GET b", "HELP AUTH"):
+            history.append_string(line)
+        assert history.get_strings() == ["GET a", "GET b", "HELP AUTH"]
+    History(str(path)).store_string(secret)
+    assert list(History(str(path)).load_history_strings()) == ["HELP AUTH", "GET b", "GET a"]
+
+
+def test_a_disk_that_takes_no_history_does_not_matter(tmp_path: Path) -> None:
+    history = History("/dev/full")
+    history.append_string("GET a")
+    assert history.get_strings() == ["GET a"]
 
 
 # On a terminal.
@@ -183,23 +322,27 @@ def test_passwords_are_not_kept(tmp_path: Path) -> None:
 class Terminal:
     """A ``kvd shell`` on a terminal of its own."""
 
-    def __init__(self, home: Path, *arguments: str, without: str = "") -> None:
+    def __init__(self, home: str | Path | None, *arguments: str, without: str = "", **more: str) -> None:
         hide = f"sys.modules[{without!r}] = None; " if without else ""
         script = f"import sys; {hide}from kvd.cli.main import main; sys.argv[1:] = {list(arguments)!r}; main()"
+        environment = {name: value for name, value in os.environ.items() if name != "HOME"} | more
+        if home is not None:
+            environment["HOME"] = str(home)
         self._fd, theirs = pty.openpty()
         self.process = subprocess.Popen(
             [sys.executable, "-c", script],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            env={**os.environ, "HOME": str(home), "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"},
+            env={**environment, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"},
             start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C is a signal
         )
         os.close(theirs)
         self._seen = b""
 
     def expect(self, text: str) -> None:
-        """Wait until this is shown, behind what was expected before."""
+        """Wait until this is shown, after what was expected before."""
         end = time.monotonic() + LIMIT
         while True:
             shown = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", self._seen).decode(errors="replace")
@@ -216,6 +359,14 @@ class Terminal:
 
     def type(self, text: str) -> None:
         os.write(self._fd, text.encode())
+
+    def wait_until_it_sleeps(self) -> None:
+        """Wait until the terminal is in the mode that it has between two prompts."""
+        end = time.monotonic() + LIMIT
+        while not termios.tcgetattr(self._fd)[3] & termios.ISIG:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        time.sleep(0.1)
 
     def status(self) -> int:
         """Wait for the end."""
@@ -242,7 +393,7 @@ def test_it_works_on_a_terminal(terminal: Terminal, tmp_path: Path) -> None:
     terminal.expect("kvd>")
     terminal.type("sca")
     terminal.expect("SCAN [PREFIX p]")  # the menu shows the usage
-    terminal.expect("pairs")
+    terminal.expect("list keys")
     terminal.type("\t")
     terminal.expect("SCAN")
     terminal.type(" PREFIX greet\r")
@@ -252,9 +403,9 @@ def test_it_works_on_a_terminal(terminal: Terminal, tmp_path: Path) -> None:
     terminal.expect("kvd (transaction)>")
     terminal.type("INCR greeting\r")
     terminal.expect("NOT_A_NUMBER: ")
-    terminal.expect("kvd (transaction, doomed)>")
+    terminal.expect("kvd (transaction, aborted)>")
     terminal.type("half a line\x03")  # Ctrl-C drops the line, and nothing else
-    terminal.expect("kvd (transaction, doomed)>")
+    terminal.expect("kvd (transaction, aborted)>")
     terminal.type("ROLLBACK\r")
     terminal.expect("Ok\r\n")
     terminal.expect("kvd>")
@@ -273,6 +424,112 @@ def test_quit_ends_it_on_a_terminal(terminal: Terminal) -> None:
     terminal.type("QUIT\r")
     terminal.expect("Ok\r\n")
     assert terminal.status() == 0
+
+
+@pytest.mark.parametrize("home", ["/nonexistent", "/proc", "/dev/null", None, "unreadable"])
+def test_without_a_place_for_a_history_it_goes_on_without_one(daemon: Daemon, tmp_path: Path, home: str | None) -> None:
+    if home == "unreadable":
+        (tmp_path / ".kvd_history").mkdir()
+        home = str(tmp_path)
+    terminal = Terminal(home, "shell", "--connect", f"127.0.0.1:{daemon.port}")
+    try:
+        if home is not None:  # without HOME, the user's own is taken
+            terminal.expect("no history is kept in ~/.kvd_history: ")
+        terminal.expect("kvd>")
+        terminal.type("PUT a 1\r")
+        terminal.expect("Ok\r\n")
+        terminal.expect("kvd>")
+        terminal.type("\x1b[A\r")
+        terminal.expect("PUT a 1")
+        terminal.expect("Ok\r\n")
+        terminal.expect("kvd>")
+        terminal.type("\x04")
+        assert terminal.status() == 0
+    finally:
+        terminal.close()
+
+
+@pytest.mark.parametrize("paste", ["\x1b[200~{}\x1b[201~\r", "{}\r"])
+def test_what_was_typed_into_a_transaction_that_a_restart_ended_is_not_run(tmp_path: Path, paste: str) -> None:
+    port = free_port()
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    with Daemon(first, "--port", str(port)) as daemon:
+        daemon.started()
+        terminal = Terminal(tmp_path, "shell", "--connect", f"127.0.0.1:{port}")
+        terminal.expect("kvd>")
+        for line in ("PUT balance 100", "START", "PUT balance 50"):
+            terminal.type(f"{line}\r")
+            terminal.expect("Ok\r\n")
+        terminal.expect("kvd (transaction)>")
+        daemon.stop()
+    try:
+        with Daemon(second, "--port", str(port)) as daemon:
+            daemon.started()
+            terminal.type(paste.format("PUT other 50\rPUT third 3\rCOMMIT"))
+            terminal.expect("the transaction is rolled back, and 'PUT other 50' was not sent")
+            terminal.expect("kvd>")
+            terminal.type("COUNT\r")
+            terminal.expect("connected again\r\n0\r\n")
+            terminal.expect("kvd>")
+            terminal.type("\x04")
+            assert terminal.status() == 0
+    finally:
+        terminal.close()
+
+
+@pytest.mark.parametrize(
+    ("typed", "means"),
+    [
+        (["PUT a 1"], "the change may or may not have been stored"),
+        (["GET a"], "nothing was changed"),
+        (["START", "PUT a 1"], "the transaction is rolled back"),
+        (["START", "COMMIT"], "the transaction may or may not have been stored"),
+    ],
+)
+def test_ctrl_c_while_a_reply_is_outstanding_says_what_that_means(
+    daemon: Daemon, terminal: Terminal, typed: list[str], means: str
+) -> None:
+    for line in typed[:-1]:
+        terminal.expect("kvd>")
+        terminal.type(f"{line}\r")
+        terminal.expect("Ok\r\n")
+    terminal.expect(">")
+    daemon.send_signal(signal.SIGSTOP)
+    try:
+        terminal.type(f"{typed[-1]}\r")
+        terminal.expect(f"{typed[-1]}")
+        terminal.wait_until_it_sleeps()
+        terminal.type("\x03")
+        terminal.expect(f"kvd: interrupted, without a reply to '{typed[-1]}'; {means}\r\n")
+        assert terminal.status() == 130
+    finally:
+        daemon.send_signal(signal.SIGCONT)
+
+
+def test_letters_that_the_terminal_does_not_have_are_shown_as_escapes(daemon: Daemon, tmp_path: Path) -> None:
+    daemon.client().ask("PUT a caf\u00e9")
+    terminal = Terminal(tmp_path, "shell", "-c", f"127.0.0.1:{daemon.port}", PYTHONIOENCODING="ascii")
+    try:
+        terminal.expect("kvd>")
+        terminal.type("GET a\r")
+        terminal.expect('"caf\\xe9"\r\n')
+        terminal.expect("kvd>")
+        terminal.type("\x04")
+        assert terminal.status() == 0
+    finally:
+        terminal.close()
+
+
+def test_it_says_when_it_does_not_talk_to_kvd(tmp_path: Path) -> None:
+    with ScriptedServer(lambda data: b"HTTP/1.1 400 Bad Request\r\n\r\n") as scripted:
+        terminal = Terminal(tmp_path, "shell", "--connect", f"127.0.0.1:{scripted.port}")
+        try:
+            terminal.expect(f"kvd: 127.0.0.1:{scripted.port}: this is not a kvd server: it says ")
+            assert terminal.status() == 2
+        finally:
+            terminal.close()
 
 
 def test_a_server_that_is_not_there_is_an_error_of_one_line(tmp_path: Path) -> None:

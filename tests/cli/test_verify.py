@@ -15,10 +15,14 @@ from typing import NamedTuple
 
 import pytest
 
+from kvd.cli.server import Server, Trouble
+from kvd.cli.verify import REPLY_TIME
+from kvd.testing import MemoryServer
 from kvd.verify.check import check
 from kvd.verify.history import History
 from tests.support.daemon import LIMIT, Daemon, wait_for
 from tests.support.lying_server import NAMES, RIGHT, SWAPPED
+from tests.support.scripted_server import ScriptedServer
 from tests.test_docs import free_port
 
 KVD = str(Path(sys.executable).with_name("kvd"))
@@ -169,7 +173,7 @@ def test_a_server_that_goes_away_leaves_nothing_to_be_said(daemon: Daemon) -> No
     daemon.send_signal(signal.SIGKILL)
     said, errors = running.communicate(timeout=LIMIT)
     assert running.returncode == 2, said
-    assert "nothing can be said, for " in errors
+    assert "nothing can be said, because " in errors
     assert "keys that begin with kvd-verify:" in errors
 
 
@@ -201,7 +205,31 @@ def test_a_server_that_lets_no_transaction_commit_proves_nothing(tmp_path: Path)
     with Daemon(tmp_path, "--port", "0", "--transaction-bytes", "1") as daemon:
         run = verify(daemon.started().port, "--seconds", "1")
     assert run.status == 2, run
-    assert "nothing can be said, for not one transaction was committed" in run.errors
+    assert "nothing can be said, because not one transaction was committed" in run.errors
+
+
+@pytest.mark.parametrize("report", ["/nonexistent/x", "/", "/dev/full"])
+def test_a_report_that_cannot_be_written_is_told_before_the_server_is_loaded(daemon: Daemon, report: str) -> None:
+    run = verify(daemon.port, "--report", report, "--seconds", "1000")
+    assert (run.status, run.said) == (2, "")
+    assert re.fullmatch(rf"kvd: can't write to {report}: .*\n", run.errors)
+    assert daemon.client().ask("COUNT") == '{"status": "Ok", "result": 0}'
+
+
+def test_a_server_that_accepts_connections_and_stands_still_counts_as_unreachable() -> None:
+    memory = MemoryServer()
+    server = Server(memory.clock, memory.endpoint, "memory", REPLY_TIME)
+    memory.run(memory.run(server.greeted()).send(b"PING\n"))
+    memory.network_delay = lambda from_client: 1e6
+    with pytest.raises(Trouble, match="no reply to 'PING' within 5 seconds"):
+        memory.run(server.greeted(), limit=6.0)
+
+
+def test_a_server_that_does_not_speak_kvd_is_called_so() -> None:
+    with ScriptedServer(lambda data: b"HTTP/1.1 400 Bad Request\r\n\r\n") as scripted:
+        run = verify(scripted.port)
+    assert (run.status, run.said) == (2, "")
+    assert re.fullmatch(r"kvd: .*: this is not a kvd server: it says .*\n", run.errors)
 
 
 def test_without_networkx_it_says_what_to_install(tmp_path: Path) -> None:

@@ -443,7 +443,8 @@ def test_stopping_takes_no_new_clients_and_does_not_wait_for_ever_for_one_that_n
 
 
 def said_by(*options: str) -> str:
-    return subprocess.run([TWISTD, *options], capture_output=True, timeout=LIMIT, check=True, text=True).stdout
+    command, environment = [TWISTD, *options], {**os.environ, "COLUMNS": "80"}
+    return subprocess.run(command, env=environment, capture_output=True, timeout=LIMIT, check=True, text=True).stdout
 
 
 def test_twistd_lists_kvd_among_its_commands() -> None:

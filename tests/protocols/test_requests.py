@@ -162,22 +162,6 @@ def test_ping_answers_its_text_to_the_letter(client: Connection) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "hint"),
-    [
-        (b"GTE a", "GET"),
-        (b"DELETE a", "DEL"),
-        (b"BEGIN", "HELP"),
-        (b"savepiont s", "SAVEPOINT"),
-        ("é".encode(), "HELP"),
-    ],
-)
-def test_an_unknown_command_gets_the_nearest_name(client: Connection, line: bytes, hint: str) -> None:
-    reply = client.exchange(line + b"\n")
-    assert code(reply) == "UNKNOWN_COMMAND"
-    assert hint in json.loads(reply)["mesg"]
-
-
-@pytest.mark.parametrize(
     "line",
     [
         "PUT", "PUT k", "GET", "GET a b", "DEL", "DEL a b", "START now", "MGET", "EXISTS", "EXISTS a b", "INCR",
@@ -281,16 +265,7 @@ def test_names_of_savepoints_have_1_to_64_bytes(client: Connection) -> None:
     assert code(client.exchange(b'["SAVEPOINT", ""]\n')) == "BAD_ARGUMENTS"
 
 
-# HELP, INFO, QUIT
-
-
-def test_help_comes_from_the_command_table(client: Connection) -> None:
-    listed = json.loads(client.exchange(b"HELP\n"))["result"]
-    assert list(listed) == [row.usage for row in ROWS]
-    for row in ROWS:
-        told = json.loads(client.exchange(f"help {row.name.lower()}\n".encode()))["result"]
-        assert told == f"{row.usage}: {row.help}"
-    assert code(client.exchange(b"HELP nosuch\n")) == "UNKNOWN_COMMAND"
+# INFO, QUIT
 
 
 def test_info_tells_of_server_clients_store_transactions_and_commands(server: Server, client: Connection) -> None:

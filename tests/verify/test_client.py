@@ -248,8 +248,8 @@ def test_it_tries_to_come_back_for_some_time() -> None:
     assert [type(failure) for failure in failures] == [Unreachable]
 
 
-def test_it_does_not_try_when_nobody_shall() -> None:
+def test_it_does_not_try_when_there_is_no_point() -> None:
     server = Server()
     server.transport.loseConnection()
     server.refusing = server.client.over = True
-    assert [str(failure) for failure in coming_back(server)] == ["nobody there"]
+    assert [str(failure) for failure in coming_back(server)] == ["the server can no longer be reached: nobody there"]

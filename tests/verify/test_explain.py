@@ -14,9 +14,9 @@ from tests.support.histories import history, tx
 from tests.verify.simulator import FAULTS, Simulation
 
 STALE = """\
-G-single-realtime: T1 and T0 can't be put into any order.
-  This is a violation of the kind: read skew: a transaction saw one thing as it was before a commit, and another as \
-it was behind it; seen by the order of time: one was over before the other began.
+G-single-realtime: T1 and T0 can't be put in any order.
+  What that means: read skew: a transaction saw one thing as it was before a commit, and another as \
+it was after it; it shows in real time: one was over before the other began.
   What the clients did, in the order in which they began:
     T0: client 7, 0.500000 s to 1.000000 s: committed
         read x: []
@@ -26,7 +26,7 @@ it was behind it; seen by the order of time: one was over before the other began
   Why no order explains it:
     1. T1 came before T0: T1 read x as empty, without 1, which T0 appended.
     2. T0 came before T1: T0 was over at 1.000000 s, and T1 was sent at 2.000000 s.
-  What should have been seen: as the other steps put T0 before T1, T1 should have seen what T0 wrote, or its COMMIT \
+  What should have been seen: the other steps put T0 before T1, so T1 should have seen what T0 wrote, or its COMMIT \
 should have been refused with CONFLICT."""
 
 
@@ -48,7 +48,7 @@ def test_a_violation_is_told_to_programs_as_well() -> None:
     assert data["transactions"] == [1, 0]
     assert data["steps"][0] == "T1 came before T0: T1 read x as empty, without 1, which T0 appended."
     assert "        append 1 to x" in [f"    {line}" for line in data["story"]]
-    assert data["expected"].startswith("as the other steps put T0 before T1")
+    assert data["expected"].startswith("the other steps put T0 before T1, so T1")
     assert data["meaning"].startswith("read skew")
 
 
@@ -60,8 +60,8 @@ def test_no_violation_is_told_as_nothing() -> None:
     ("transactions", "sentence"),
     [
         (("ax1ay1", "ax2ay2", "rx12ry21"), "all writes of one transaction should have come before all writes of"),
-        (("ax1ry1", "ax2ay1", "rx12ry1"), "as the other steps put T0 before T1, T0 should not have seen what T1 wrote"),
-        (("ax1ry", "ay1rx"), "of T0 and T1 at least one should have been refused with CONFLICT"),
+        (("ax1ry1", "ax2ay1", "rx12ry1"), "the other steps put T0 before T1, so T0 should not have seen what T1 wrote"),
+        (("ax1ry", "ay1rx"), "at least one of T0 and T1 should have been refused with CONFLICT"),
     ],
 )
 def test_what_should_have_been_seen_fits_the_kind_of_cycle(transactions: tuple[str, ...], sentence: str) -> None:
@@ -97,7 +97,7 @@ def test_every_form_of_a_name_has_a_meaning() -> None:
 
 def test_the_middle_of_a_long_list_is_left_out() -> None:
     assert shown(list(range(10))) == "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]"
-    assert shown(list(range(11))) == "[0, 1, 2, … 3 more …, 6, 7, 8, 9, 10]"
+    assert shown(list(range(11))) == "[0, 1, 2, ... 3 more ..., 6, 7, 8, 9, 10]"
     assert shown("a") == "'a'"
 
 

@@ -145,11 +145,11 @@ def test_the_first_answer_that_cannot_be_explained_is_told_with_what_would_have_
     before = [put("a", at=(0, 1)), get("a", at=(2, 3)), put("b", at=(4, 9))]
     found = check(history(*before, get("c", at=(5, 6)), get("d", at=(7, 8)), get("x", at=(10, 11))))
     (violation,) = found.violations
-    assert violation.what == "no order of the commands on k explains the answer to T3 GET -> 'c'"
+    assert violation.what == "no order of the commands on k explains the reply to T3 GET -> 'c'"
     assert violation.expected == "T3 answered with 'a' or 'b'"
     assert violation.transactions == (0, 1, 2, 3)
     assert violation.steps[0].endswith("which leaves k at 'a'.")
-    assert "T2 PUT 'b' (no answer yet)" in violation.steps[1]
+    assert "T2 PUT 'b' (no reply yet)" in violation.steps[1]
 
 
 @pytest.mark.parametrize(
