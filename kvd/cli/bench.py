@@ -10,10 +10,10 @@ from twisted.internet.defer import CancelledError
 from twisted.python import usage
 
 from kvd.cli import program
+from kvd.cli.connecting import Trouble, find, told
 from kvd.cli.load import KINDS, Bench, Load, Result
 from kvd.cli.program import CONNECT, Program, allow_connections, complain, say, write
 from kvd.cli.progress import progress
-from kvd.cli.server import Trouble, find, told
 from kvd.numbers import at_least_one, size
 from kvd.reactor import install_reactor, transport_name
 

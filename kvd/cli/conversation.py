@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from kvd.cli.connecting import Connection, Trouble, parsed, shown
 from kvd.cli.replies import pretty
-from kvd.cli.server import Connection, Trouble, parsed, shown
 from kvd.client.link import Link
 
 

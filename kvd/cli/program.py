@@ -66,7 +66,7 @@ class Options(usage.Options):
 
 
 CONNECT = ["connect", "c", "localhost:8765", "The server: HOST, HOST:PORT, or a Twisted client endpoint."]
-"""The option that says where the server is; :mod:`kvd.cli.server` reads it."""
+"""The option that says where the server is; :mod:`kvd.cli.connecting` reads it."""
 
 
 # Output.

@@ -17,10 +17,10 @@ from prompt_toolkit.history import History as AnyHistory
 from prompt_toolkit.input.typeahead import clear_typeahead
 from twisted.internet.defer import Deferred
 
+from kvd.cli.connecting import is_secret
 from kvd.cli.conversation import Conversation
 from kvd.cli.program import complain, reason
 from kvd.cli.replies import name_and_options
-from kvd.cli.server import is_secret
 
 HISTORY = Path("~/.kvd_history")
 

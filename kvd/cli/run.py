@@ -15,7 +15,7 @@ from twisted.python.threadpool import ThreadPool
 
 from kvd.cli import program
 from kvd.cli.program import CONNECT, Problem, Program, reason, say
-from kvd.cli.server import find, is_blank
+from kvd.cli.connecting import find, is_blank
 from kvd.numbers import positive
 
 UTF8_MARK = "\ufeff"

@@ -10,9 +10,9 @@ from twisted.internet import asyncioreactor
 
 from kvd.cli import program
 from kvd.cli import run as lines
+from kvd.cli.connecting import Trouble, find, is_blank
 from kvd.cli.conversation import Conversation
 from kvd.cli.program import CONNECT, FAILED, Program, complain, say
-from kvd.cli.server import Trouble, find, is_blank
 
 if TYPE_CHECKING:
     from kvd.cli.prompt import Prompt

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from twisted.internet.defer import Deferred
 
 from kvd.cli import program
+from kvd.cli.connecting import Trouble, find, told
 from kvd.cli.program import CONNECT, FAILED, PATIENCE, Problem, Program, allow_connections, complain, say, write
 from kvd.cli.progress import progress
-from kvd.cli.server import Trouble, find, told
 from kvd.numbers import at_least_one, count, positive
 
 if TYPE_CHECKING:

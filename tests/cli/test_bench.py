@@ -328,7 +328,7 @@ def test_a_server_that_is_full_says_so(tmp_path: Path) -> None:
     with Daemon(tmp_path, "--port", "0", "--max-clients", "3") as daemon:
         done = kvd_bench(daemon.started().port, "--clients=4", "--requests=10", "--keys=10")
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.splitlines()[-1].endswith("the server has 3 clients, its limit; try again later")
+        assert done.stderr.splitlines()[-1].endswith("the server has 3 clients, which is its limit; try again later")
         assert daemon.client().ask("COUNT") == '{"status": "Ok", "result": 0}'
 
 

@@ -21,10 +21,10 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import to_plain_text
 
+from kvd.cli.connecting import Server
 from kvd.cli.conversation import Conversation
 from kvd.cli.prompt import BriefHistory, Commands, History
 from kvd.cli.replies import name_and_options, pretty
-from kvd.cli.server import Server
 from kvd.core.commands import ROWS
 from kvd.testing import MemoryServer
 from tests.support.daemon import LIMIT, Daemon

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
-from kvd.cli.server import Server, Trouble
+from kvd.cli.connecting import Server, Trouble
 from kvd.cli.verify import REPLY_TIME
 from kvd.testing import MemoryServer
 from kvd.verify.check import check
