@@ -14,7 +14,7 @@ class KvdError(Exception):
     """The base of all errors of this module.
 
     :param mesg: one sentence for a person: what was wrong, and what to do.
-    :param fields: further fields of the reply, as ``key`` and ``by`` of a conflict.
+    :param fields: further fields of the reply, such as ``key`` and ``by`` of a conflict.
     """
 
     code: ClassVar[str] = "INTERNAL"
@@ -29,13 +29,13 @@ class KvdError(Exception):
 
 
 class BadRequest(KvdError):
-    """The line is no UTF-8, or no proper JSON array though it begins with ``[``, or speaks HTTP."""
+    """The line is not valid UTF-8, or starts with ``[`` but is not a JSON array, or speaks HTTP."""
 
     code = "BAD_REQUEST"
 
 
 class SpeaksHttp(BadRequest):
-    """The line comes from a browser or was forged through one; the connection is closed behind it."""
+    """The line comes from a browser or was forged through one; the connection is closed after it."""
 
 
 class UnknownCommand(KvdError):
@@ -57,7 +57,7 @@ class TooLarge(KvdError):
 
 
 class NotANumber(KvdError):
-    """INCR met a value that is no integer, or a sum past 64 bits."""
+    """INCR met a value that is not an integer, or a sum that does not fit in 64 bits."""
 
     code = "NOT_A_NUMBER"
 
@@ -90,7 +90,7 @@ class ReadOnly(KvdError):
 
 
 class Aborted(KvdError):
-    """An earlier error doomed the transaction: nothing of it can be stored."""
+    """An earlier error aborted the transaction: nothing of it can be stored."""
 
     code = "ABORTED"
 
@@ -163,7 +163,7 @@ class Idle(KvdError):
 
 
 class Unavailable(KvdError):
-    """The store, or the server, can't be reached or can't write; surely nothing was stored."""
+    """The store, or the server, can't be reached or can't write; nothing was stored."""
 
     code = "UNAVAILABLE"
 
