@@ -14,8 +14,8 @@ from twisted.python import usage
 from twisted.python.threadpool import ThreadPool
 
 from kvd.cli import program
-from kvd.cli.program import CONNECT, Problem, Program, reason, say
 from kvd.cli.connecting import find, is_blank
+from kvd.cli.program import CONNECT, Problem, Program, reason, say
 from kvd.numbers import positive
 
 UTF8_MARK = "\ufeff"
