@@ -1,4 +1,4 @@
-"""``twistd kvd``: reads the options and wires the objects; nothing is opened here, for twistd may yet fork."""
+"""``twistd kvd``: reads the options and wires the objects; nothing is opened here, because twistd may yet fork."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of ``twistd kvd``: checked as far as that opens nothing, for twistd may yet fork."""
+"""The options of ``twistd kvd``: checked as far as that opens nothing, because twistd may yet fork."""
 
 from __future__ import annotations
 

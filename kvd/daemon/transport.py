@@ -66,7 +66,7 @@ class LoopTransport(asyncio.Protocol):
         self._protocol = protocol
         self._connected = False
         self._readable = True  # until the client sends no more, or we want no more
-        self._writable = False  # until we end, one way or other
+        self._writable = False  # until we end, one way or another
         self._paused = False  # we don't read for now
         self._early = b""  # came though we were paused
         self._half_closing = False  # loseWriteConnection was called
@@ -124,7 +124,7 @@ class LoopTransport(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """The client has sent something."""
-        if self._paused:  # uvloop begins to read behind connection_made, whatever was asked for there
+        if self._paused:  # uvloop begins to read after connection_made, whatever was asked for there
             self._stream.pause_reading()
             self._early = data
             return
@@ -142,7 +142,7 @@ class LoopTransport(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client sends no more.
 
-        :return: whether the stream stays open; else it is closed, behind what was written.
+        :return: whether the stream stays open; if not, it is closed after what was written.
         """
         if self._paused:  # as in data_received; it is told again once we resume
             return True
@@ -229,7 +229,7 @@ class LoopTransport(asyncio.Protocol):
             self._loop.call_soon(self._feed)
 
     def unregisterProducer(self) -> None:
-        """The producer is done; what was to happen behind it happens now."""
+        """The producer is done; what was to happen after it happens now."""
         self._producer = None
         if not self._writable:
             return
@@ -261,7 +261,7 @@ class LoopTransport(asyncio.Protocol):
     # Closing.
 
     def loseConnection(self) -> None:
-        """Close the connection, behind what was written and what a producer still writes."""
+        """Close the connection, after what was written and what a producer still writes."""
         self.disconnecting = True
         self._readable = False
         self.pauseProducing()
@@ -273,7 +273,7 @@ class LoopTransport(asyncio.Protocol):
         self._stream.close()
 
     def loseWriteConnection(self) -> None:
-        """Close our direction alone, behind what was written and what a producer still writes."""
+        """Close our direction alone, after what was written and what a producer still writes."""
         if self._writable:
             self._half_closing = True
             if self._producer is None:
@@ -306,7 +306,7 @@ class LoopTransport(asyncio.Protocol):
     def fail(self) -> None:
         """The protocol has raised an exception: log it, and close the connection because of it."""
         failure = Failure()
-        log.failure("a connection ends, for its protocol has failed", failure)
+        log.failure("a connection ends because its protocol has failed", failure)
         self._abort(failure)
 
     def _abort(self, reason: Failure) -> None:

@@ -41,7 +41,7 @@ def test_a_connection_is_used_again_only_when_its_transaction_has_surely_ended(s
     with pytest.raises(AssertionError):
         server.run(Deferred(), limit=100)
     server.store_delay = 0
-    assert type(commit[0]) is Unavailable  # START was refused, and that leaves a doomed transaction open
+    assert type(commit[0]) is Unavailable  # START was refused, and that leaves a aborted transaction open
     server.advance(100)
     assert server.run(client.transact(add_one, "a")) == 4
     assert connections(server, client) == (2, 3)

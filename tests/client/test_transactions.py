@@ -180,7 +180,7 @@ def test_a_transaction_can_not_be_ended_behind_its_back(
     assert server.run(client.count()) == 2
 
 
-def test_an_error_inside_dooms_the_transaction_though_nobody_waited_for_it(
+def test_an_error_inside_aborts_the_transaction_though_nobody_waited_for_it(
     server: MemoryServer, client: Client
 ) -> None:
     async def play() -> None:

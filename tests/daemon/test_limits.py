@@ -525,7 +525,7 @@ def test_of_two_that_pipeline_without_end_neither_starves() -> None:
     assert polite.received() != b""
 
 
-def test_a_connection_whose_turn_took_long_waits_behind_others() -> None:
+def test_a_connection_whose_turn_took_long_waits_until_others_had_theirs() -> None:
     server = server_with()
     greedy = server.client(1)
     server.service.core.about = lambda: _take_time(server.clock)
@@ -581,7 +581,7 @@ def test_large_batches_wait_for_a_turn_while_turns_are_slow() -> None:
     assert server.client(1).received().count(b"\n") == 60
 
 
-def test_who_took_long_is_not_behind_others_for_ever() -> None:
+def test_who_took_long_is_not_kept_waiting_for_ever() -> None:
     server = server_with()
     client = server.client(1)
     server.service.core.about = lambda: _take_time(server.clock)

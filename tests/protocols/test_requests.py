@@ -94,7 +94,7 @@ def test_a_line_of_just_the_limit_is_a_request(client: Connection, end: bytes, p
     assert code(client.exchange(b"x" + line)) == "TOO_LARGE"
 
 
-def test_a_start_over_the_line_limit_dooms_what_follows(client: Connection) -> None:
+def test_a_start_over_the_line_limit_aborts_what_follows(client: Connection) -> None:
     client.send(b"START" + b" " * wire.MAX_LINE)
     replies = client.exchange(b"\nPUT a 1\nCOMMIT\nGET a\n").splitlines(keepends=True)
     assert [code(reply) for reply in replies[:3]] == ["TOO_LARGE", "ABORTED", "ABORTED"]

@@ -31,7 +31,7 @@ class Open:
     writes: dict[str, str | None] = field(default_factory=dict)
     read: list[Any] = field(default_factory=list)  # functions: was this key read?
     saved: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
-    doomed: bool = False
+    aborted: bool = False
 
     def view(self) -> dict[str, str]:
         seen = {**self.snapshot, **self.writes}
@@ -62,7 +62,7 @@ class Model(RuleBasedStateMachine):
         :param act: what it answers and writes, as a function of all that it can see.
         """
         txn = self.open.get(client)
-        if txn is not None and txn.doomed:
+        if txn is not None and txn.aborted:
             self.say(client, "ABORTED", *words)
             return
         answer, writes = act(self.data if txn is None else txn.view())
@@ -74,7 +74,7 @@ class Model(RuleBasedStateMachine):
             own = set() if words[0] in ("SCAN", "COUNT") else set(txn.writes)
             txn.read.append(lambda key: read(key) and key not in own)
         txn.writes.update(writes)
-        txn.doomed = answer.isupper()
+        txn.aborted = answer.isupper()
 
     def store(self, writes: dict[str, str | None]) -> None:
         for key, value in writes.items():
@@ -153,8 +153,8 @@ class Model(RuleBasedStateMachine):
             self.say(client, "ok", "START")
             self.open[client] = Open(dict(self.data), len(self.changes))
         else:
-            self.say(client, "ABORTED" if txn.doomed else "IN_TRANSACTION", "START")
-            txn.doomed = True
+            self.say(client, "ABORTED" if txn.aborted else "IN_TRANSACTION", "START")
+            txn.aborted = True
 
     def conflicts(self, txn: Open) -> bool:
         return any(read(key) for read in txn.read for key in self.changes[txn.began :])
@@ -164,7 +164,7 @@ class Model(RuleBasedStateMachine):
         txn = self.open.pop(client, None)
         if txn is None:
             self.say(client, "NO_TRANSACTION", "COMMIT")
-        elif txn.doomed:
+        elif txn.aborted:
             self.say(client, "ABORTED", "COMMIT")
         elif txn.writes and self.conflicts(txn):
             self.say(client, "CONFLICT", "COMMIT")
@@ -183,7 +183,7 @@ class Model(RuleBasedStateMachine):
         if txn is not None:
             told = self.server.client(client).ask("CHECK")["result"]
             conflicting = bool(txn.writes) and self.conflicts(txn)
-            assert told["commits"] == (not conflicting and not txn.doomed)
+            assert told["commits"] == (not conflicting and not txn.aborted)
             assert bool(told["conflicts"]) == conflicting
 
     @precondition(lambda self: self.open)
@@ -193,14 +193,14 @@ class Model(RuleBasedStateMachine):
         txn = self.open.get(client)
         if txn is None:
             self.say(client, "NO_TRANSACTION", *words)
-        elif txn.doomed and command != "ROLLBACK TO":
+        elif txn.aborted and command != "ROLLBACK TO":
             self.say(client, "ABORTED", *words)
         elif command == "SAVEPOINT":
             self.say(client, "ok", *words)
             txn.saved.append((name, dict(txn.writes)))
         elif name not in [each for each, _ in txn.saved]:
             self.say(client, "NO_SAVEPOINT", *words)
-            txn.doomed = True
+            txn.aborted = True
         else:
             self.say(client, "ok", *words)
             while txn.saved[-1][0] != name:
@@ -209,7 +209,7 @@ class Model(RuleBasedStateMachine):
                 txn.saved.pop()
             else:
                 txn.writes = dict(txn.saved[-1][1])
-                txn.doomed = False
+                txn.aborted = False
 
     @invariant()
     def nothing_is_remembered_that_nobody_can_see(self) -> None:

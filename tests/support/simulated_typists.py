@@ -224,7 +224,7 @@ class Typist:
         """A whole transaction, to be sent without waiting for any reply."""
         crowd, rand = self._crowd, self._rand
         record = crowd.history.begin(number)
-        commits, doomed, changes = rand.random() < 0.85, rand.random() < 0.15, rand.random() < 0.6
+        commits, aborted, changes = rand.random() < 0.85, rand.random() < 0.15, rand.random() < 0.6
         words = ("START",) if changes else ("START", "READONLY")
         batch = [Request(self._line(words), self._noting(lambda _: crowd.history.started(record)))]
         if not changes:
@@ -235,12 +235,12 @@ class Typist:
             batch.append(Request(self._line(("DEL", key)), self._noting(lambda _: None)))
         else:
             batch += self._inserts(record)
-        if doomed:
+        if aborted:
             batch.append(Request(rand.choice(RUBBISH)[0], lambda reply: None))
 
         def take(reply: bytes | None) -> None:
             if reply is None:
-                crowd.history.end(record, UNKNOWN if commits and not doomed else ROLLED_BACK)
+                crowd.history.end(record, UNKNOWN if commits and not aborted else ROLLED_BACK)
                 return
             try:
                 requests.result(reply)
@@ -248,8 +248,8 @@ class Typist:
                 crowd.failed(record, error, True)
             else:
                 crowd.history.end(record, COMMITTED if commits else ROLLED_BACK)
-                if commits and doomed:
-                    crowd.problems.append(f"order: a doomed transaction was answered {reply!r}")
+                if commits and aborted:
+                    crowd.problems.append(f"order: a aborted transaction was answered {reply!r}")
 
         return [*batch, Request(self._line(("COMMIT" if commits else "ROLLBACK",)), take)]
 
@@ -276,7 +276,7 @@ class Typist:
         return batch
 
     def _noting(self, note: Callable[[Any], object]) -> Callable[[bytes | None], None]:
-        """What a request inside a transaction does with its reply: an error only dooms it."""
+        """What a request inside a transaction does with its reply: an error only aborts it."""
 
         def take(reply: bytes | None) -> None:
             if reply is not None:

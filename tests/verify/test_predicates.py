@@ -104,7 +104,7 @@ def test_a_scan_that_misses_a_key_before_its_deletion_was_sent_shows_by_real_tim
     assert missed == {"G-single-realtime"}
 
 
-def test_a_scan_that_no_longer_sees_a_key_came_behind_its_deletion() -> None:
+def test_a_scan_that_no_longer_sees_a_key_came_after_its_deletion() -> None:
     inserted, deleted = did("+a", at=(0, 1)), did("=a", "-a", "+b", at=(2, 9))
     assert found(inserted, deleted, did("=", at=(3, 4))) == {"G-single"}  # it must see b then
     assert found(inserted, deleted, did("=b", at=(3, 4))) == set()

@@ -24,7 +24,7 @@ class Errors:
             "PUT k",
         ],
     )
-    def test_every_error_inside_a_transaction_dooms_it(self, server: Server, mistake: str) -> None:
+    def test_every_error_inside_a_transaction_aborts_it(self, server: Server, mistake: str) -> None:
         server.play("""
             1 PUT word x -> ok
             1 START      -> ok
@@ -44,7 +44,7 @@ class Errors:
             1 COMMIT     -> NO_TRANSACTION
         """)
 
-    def test_rollback_ends_a_doomed_transaction(self, server: Server) -> None:
+    def test_rollback_ends_a_aborted_transaction(self, server: Server) -> None:
         server.play("""
             1 START    -> ok
             1 PUT a 1  -> ok
@@ -53,7 +53,7 @@ class Errors:
             1 GET a    -> null
         """)
 
-    def test_rollback_to_heals_a_doomed_transaction(self, server: Server) -> None:
+    def test_rollback_to_heals_a_aborted_transaction(self, server: Server) -> None:
         server.play("""
             1 START         -> ok
             1 PUT a 1       -> ok
@@ -69,7 +69,7 @@ class Errors:
             2 GET a         -> "1"
         """)
 
-    def test_check_works_in_a_doomed_transaction_and_says_that_it_will_not_commit(self, server: Server) -> None:
+    def test_check_works_in_a_aborted_transaction_and_says_that_it_will_not_commit(self, server: Server) -> None:
         server.play("""
             1 START   -> ok
             1 NOSUCH  -> UNKNOWN_COMMAND
@@ -79,7 +79,7 @@ class Errors:
     @pytest.mark.parametrize(
         "refused", ["START NOW", '["START", null]', '["START", true]', "START READONLY x", '["start", 1.5]']
     )
-    def test_a_refused_start_leaves_a_doomed_transaction_open(self, server: Server, refused: str) -> None:
+    def test_a_refused_start_leaves_a_aborted_transaction_open(self, server: Server, refused: str) -> None:
         assert server.client(1).ask(refused)["status"] == "Error"
         server.play("""
             1 PUT a 1  -> ABORTED
@@ -87,7 +87,7 @@ class Errors:
             1 PUT a 2  -> ok
         """)
 
-    def test_a_start_that_is_no_text_leaves_a_doomed_transaction_open(self, server: Server) -> None:
+    def test_a_start_that_is_no_text_leaves_a_aborted_transaction_open(self, server: Server) -> None:
         assert b"BAD_REQUEST" in server.client(1).exchange(b"START \xff\n")
         server.play("1 PUT a 1 -> ABORTED")
 

@@ -10,7 +10,7 @@ from kvd.testing.conversations import Server
 class Savepoints:
     """Savepoints."""
 
-    def test_rollback_to_drops_what_came_behind_and_keeps_its_savepoint(self, server: Server) -> None:
+    def test_rollback_to_drops_what_came_after_and_keeps_its_savepoint(self, server: Server) -> None:
         server.play("""
             1 START          -> ok
             1 PUT a 1        -> ok
@@ -52,7 +52,7 @@ class Savepoints:
             1 ROLLBACK TO u  -> NO_SAVEPOINT
         """)
 
-    def test_what_was_changed_behind_a_released_savepoint_belongs_to_the_one_before(self, server: Server) -> None:
+    def test_what_was_changed_after_a_released_savepoint_belongs_to_the_one_before(self, server: Server) -> None:
         server.play("""
             1 START          -> ok
             1 SAVEPOINT r    -> ok
