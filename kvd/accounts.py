@@ -76,6 +76,7 @@ class Budget:
     :ivar used: bytes that they hold.
     :ivar room: bytes that may be used by what grows. The rest of the limit is for old values, so that what is
         overwritten at the limit does not end every open transaction at once.
+    :ivar calm: while no more bytes than this are used, nothing has to be evicted or refused.
     :ivar data, past, transactions, buffers, sessions: the shares: pairs; old values; reads and writes; input and
         output; and what a connection takes that does nothing.
     """
@@ -84,6 +85,7 @@ class Budget:
         self.limit: Final = limit or NO_LIMIT
         self.used = 0
         self.room = 0
+        self.calm = 0
         self.crowded = False
         quarter = self.limit // 4
         self.data: Final = Share(self, self.limit)
@@ -106,22 +108,16 @@ class Budget:
         """Tell whether the process takes more memory than the limit, though less may be used; then nothing may grow."""
         self.crowded = crowded
         self.room = 0 if crowded else self.limit - self._spare
+        self.calm = 0 if crowded else self.limit // 4
 
     def over(self, share: Share) -> bool:
         """Whether a share has passed its quarter by more than the spare."""
         return share.used > share.most + self._spare
 
-    def strained(self) -> bool:
-        """Whether something has to be evicted."""
-        return (
-            self.used > self.limit + self._spare
-            or self.over(self.buffers)
-            or self.over(self.transactions)
-            or self.past.used > self.past.most
-        )
-
     def relieve(self) -> None:
         """Evict the largest accounts until the limits hold."""
+        if self.used <= self.calm:
+            return
         for share in (self.buffers, self.transactions):
             while self.over(share) and self._evict_largest(share):
                 pass

@@ -264,6 +264,8 @@ class Store(ABC):
     def admit(self, writes: Writes) -> None:
         """Refuse writes for which there is no room, when a transaction makes them and not only when it commits.
 
+        It is asked only while memory may be short.
+
         :raise kvd.errors.OutOfMemory: the data would grow, and must not.
         """
 

@@ -30,9 +30,16 @@ def run(session: Session, command: Command, args: Any) -> Any:
     :return: its result, or a Later for it.
     :raise kvd.errors.KvdError: what the client is told instead.
     """
-    if command.is_data:
-        return _execute(session, command, args)
     txn = session.transaction
+    if command.is_data:
+        if txn is not None:
+            txn.used = session.server.seconds()
+            return _attempt(session, command, args, txn, txn.snapshot)
+        try:
+            result = _attempt(session, command, args, None, session.server.store.latest())
+        except Conflict:
+            return Later(_repeat(session, command, args, None))
+        return Later(_repeat(session, command, args, result)) if isinstance(result, Later) else result
     result = command.run(session, args)
     if command.needs_transaction and txn is not None and txn is session.transaction:
         txn.used = session.server.seconds()
@@ -42,18 +49,6 @@ def run(session: Session, command: Command, args: Any) -> Any:
 
 
 # Data commands.
-
-
-def _execute(session: Session, command: Command, args: Any) -> Any:
-    txn = session.transaction
-    if txn is not None:
-        txn.used = session.server.seconds()
-        return _attempt(session, command, args, txn, txn.snapshot)
-    try:
-        result = _attempt(session, command, args, None, session.server.store.latest())
-    except Conflict:
-        return Later(_repeat(session, command, args, None))
-    return Later(_repeat(session, command, args, result)) if isinstance(result, Later) else result
 
 
 def _attempt(session: Session, command: Command, args: Any, txn: Transaction | None, view: Snapshot) -> Any:
@@ -115,23 +110,20 @@ def _apply(
             txn.write(writes)
         session.account(txn, writes)
         return result
-    committing = False
     try:
         result, writes = command.apply(args, answer)
-        committing = writes is not None
-    finally:
-        if not committing:
-            view.close()
-    if writes is not None:
-        done = view.commit(_read_set(wanted), writes, session.id)
-        if done is not None:
-            return Later(_committed(session, done, result))
-    return result
+    except BaseException:
+        view.close()
+        raise
+    if writes is None:
+        view.close()
+        return result
+    done = view.commit(() if wanted is None else read_set(wanted), writes, session.id)
+    return result if done is None else Later(_committed(session, done, result))
 
 
-def _read_set(wanted: Wanted | None) -> Reads:
-    if wanted is None:
-        return ()
+def read_set(wanted: Wanted) -> Reads:
+    """What a plain command has read."""
     return wanted if isinstance(wanted, list) else [wanted.range]
 
 

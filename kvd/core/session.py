@@ -182,7 +182,8 @@ class Session:
 
         :param writes: what it has just written.
         """
-        self._held.set(txn.bytes)
+        if txn.bytes != self._held.held:
+            self._held.set(txn.bytes)
         limits = self.server.limits
         number = len(txn.reads) + len(txn.writes)
         if number > limits.transaction_keys > 0:
@@ -192,12 +193,12 @@ class Session:
         if txn.bytes > limits.transaction_bytes > 0:
             raise TooLarge(f"the transaction takes {txn.bytes} bytes; at most {limits.transaction_bytes} are allowed")
         budget = self.server.budget
-        if budget.strained():
+        if budget.used > budget.calm:
             budget.relieve()
             if txn.expired is not None:
                 raise expired(txn)
-        if writes is not None:
-            self.server.store.admit(writes)
+            if writes is not None:
+                self.server.store.admit(writes)
 
     def expire(self, now: float) -> None:
         """End the transaction if it has been idle, or open, for too long."""

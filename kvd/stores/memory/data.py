@@ -138,7 +138,7 @@ class Data:
         self.account.set(self.account.held + grown)
         if self.journal is not None:
             self._write_down(self.journal, writes, by, changed)
-        if self.history.size and budget.strained():
+        if self.history.size and budget.used > budget.calm:
             budget.relieve()
 
     def _write_down(self, journal: Journal, writes: Writes, by: int, changed: bool) -> None:

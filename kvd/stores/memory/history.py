@@ -117,7 +117,8 @@ class History:
         if not self.open:
             self._forget_all()
         elif len(mark.records) <= AT_ONCE:
-            self._let_go(mark, AT_ONCE)
+            if mark.records:
+                self._let_go(mark, AT_ONCE)
             self._unlink(mark)
         else:
             self._background(self._let_go_in_pieces(mark))

@@ -75,7 +75,8 @@ class MemorySnapshot(Snapshot):
         return self._data.values.get(key) if change is None else change.old
 
     def read(self, keys: list[str]) -> list[str | None]:
-        self._sees()
+        if self._data.journal is not None:
+            self._sees()
         return [self._value(key) for key in keys]
 
     def _walk(self, within: Range) -> Generator[list[tuple[str, str]], None, None]:
@@ -140,10 +141,21 @@ class MemorySnapshot(Snapshot):
 
     def conflicts(self, reads: Reads, limit: int) -> Changed | Later[Changed]:
         data = self._data
-        data.sees(data.unsynced.newest())
-        if data.history.version == self._mark.version:
+        if data.journal is not None:
+            data.sees(data.unsynced.newest())
+        history, version = data.history, self._mark.version
+        if history.version == version:
             return []
-        return _at_once_or_in_pieces(conflicts(data, self._mark, list(reads), limit))
+        found: Changed = []
+        for read in reads:
+            if not isinstance(read, str):  # a range takes longer
+                return _at_once_or_in_pieces(conflicts(data, self._mark, list(reads), limit))
+            change = history.change_after(read, version)
+            if change is not None:
+                found.append((read, change.by))
+                if len(found) == limit:
+                    break
+        return found
 
     def commit(self, reads: Reads, writes: Writes, by: int) -> Later[None] | None:
         found = self.conflicts(reads, 1)
