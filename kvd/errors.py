@@ -156,6 +156,12 @@ class Busy(KvdError):
     code = "BUSY"
 
 
+class Idle(KvdError):
+    """The client was silent, or a line incomplete, for too long. The connection is closed, and nothing was run."""
+
+    code = "IDLE"
+
+
 class Unavailable(KvdError):
     """The store, or the server, can't be reached or can't write; surely nothing was stored."""
 
