@@ -15,7 +15,7 @@ from kvd.blocking.lines import Lines, said
 from kvd.blocking.link import Link, Outcome
 from kvd.blocking.questions import Request
 from kvd.blocking.transaction import Block, Transaction
-from kvd.errors import BadArguments, Busy, Conflict, Unavailable
+from kvd.errors import BadArguments, Busy, Conflict, KvdError, Unavailable
 from kvd.requests import CONFLICT_PAUSES, RETRY_FOR, full_jitter
 
 P = ParamSpec("P")
@@ -212,7 +212,14 @@ class Client(Savepoints):
 
     def start(self, read_only: bool = False) -> None:
         """Open a transaction. From now on the client's own commands belong to it."""
-        self._ask(questions.start(read_only))
+        link = self._there()
+        try:
+            self._ask(questions.start(read_only))
+        except KvdError:
+            raise
+        except BaseException:  # the caller does not know whether one is open
+            link.let_go()
+            raise
 
     def commit(self) -> None:
         """Store all changes of the transaction at once, or none of them."""

@@ -83,6 +83,7 @@ class Pair:
             raise ZeroDivisionError
 
     def change_by_hand(self) -> None:
+        self.by_hand = sys.version_info < (3, 11)  # where an exception can come when start() has returned
         self.client.start()
         self.by_hand = True
         self.client.put("a", str(self.number))
@@ -109,7 +110,8 @@ class Pair:
         assert self.other.get("plain") == str(self.number)
         with self.client.transaction() as txn:
             assert txn.get("plain") == str(self.number)
-        assert self.other.mget("a", "b", "late") == [a, b, None]
+        a, b, late = self.other.mget("a", "b", "late")  # a COMMIT that was on its way may have arrived since
+        assert (a == b != "never", late) == (True, None)
         self.number += 1
         self.last = None
 
@@ -169,7 +171,13 @@ class Gun:
     def fire_at(self, run: Callable[[], object]) -> None:
         """Run a function under fire."""
         try:
-            self.shots = self._random.randint(1, 3)
+            self._fire_at(run)
+        except Interruption:  # the second shot hit what deals with the first
+            self.shots = 0
+
+    def _fire_at(self, run: Callable[[], object]) -> None:
+        try:
+            self.shots = self._random.randint(1, 2)
             signal.setitimer(signal.ITIMER_REAL, self._random.uniform(1e-5, 2e-3))
             run()
             self.shots = 0
