@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.internet.address import UNIXAddress
@@ -16,7 +13,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from kvd import blocking, requests, wire
+from kvd import requests
 from kvd.client.link import Link
 from kvd.errors import Internal, KvdError
 from kvd.requests import Page
@@ -127,40 +124,3 @@ def test_any_result_of_a_scan_is_a_page_or_an_error_of_ours(found: Any, keys_onl
         return
     assert isinstance(page, Page)
     assert isinstance(page.items, list)
-
-
-@contextmanager
-def connected(stream: bytes) -> Iterator[blocking.Client]:
-    """A blocking client whose server says this, whatever it is asked, and hangs up."""
-    here, there = socket.socketpair()
-    with there:
-        there.sendall(stream)
-        there.shutdown(socket.SHUT_WR)
-        client = blocking.Client(timeout=20)
-        client._socket, client._replies = here, here.makefile("rb")
-        yield client
-        client.disconnect()
-
-
-@given(st.lists(REPLIES, max_size=3), LINES)
-@example([DEEP], b"")
-@example([LONG], b"")
-@example([b"[]", b'"x"', b"5"], b"")
-def test_whatever_a_server_says_the_blocking_client_raises_nothing_but_errors_of_ours(
-    lines: list[bytes], rest: bytes
-) -> None:
-    with connected(b"".join(line + b"\n" for line in lines) + rest) as client:
-        asks: list[Callable[[], Any]] = [client.scan, lambda: client.send_command("GET a"), lambda: client.get("a")]
-        found = [outcome(ask) for ask in [*asks, *asks]]
-        assert all(isinstance(each, KvdError) for each in found[len(lines) :])
-        assert all(isinstance(each, KvdError | Page) for each in found[::3])
-        assert all(isinstance(each, KvdError | dict) for each in found[1::3])
-
-
-def test_a_reply_that_is_cut_off_is_none() -> None:
-    whole = wire.text_result("value").encode()
-    for length in range(len(whole)):
-        with connected(whole[:length]) as client, pytest.raises(KvdError, match="closed the connection"):
-            client.get("a")
-    with connected(whole) as client:
-        assert client.get("a") == "value"

@@ -180,7 +180,7 @@ def test_a_reply_that_is_none_is_the_error_of_its_request(server: MemoryServer) 
             self.transport.write(data)
 
     server._factory = Factory.forProtocol(Parrot)
-    with pytest.raises(Internal, match="no reply of a kvd server"):
+    with pytest.raises(Internal, match="not a reply of a kvd server"):
         server.connect()
 
 
