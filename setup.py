@@ -21,7 +21,11 @@ extensions = []
 if "bdist_wheel" in sys.argv:
     from mypyc.build import mypycify
 
-    extensions = mypycify(["--config-file=", "--ignore-missing-imports", *CORE], opt_level="3", group_name="kvd.core")
+    extensions = mypycify(
+        ["--config-file=", "--follow-imports=silent", "--ignore-missing-imports", *CORE],
+        opt_level="3",
+        group_name="kvd.core",
+    )
     for extension in extensions:
         extension.optional = True
 
