@@ -75,7 +75,7 @@ class Commands:
         limit: int | None = None,
         reverse: bool = False,
         keys_only: bool = False,
-    ) -> Page:
+    ) -> Page[Any]:
         """Pairs in the order of their keys, from ``start`` up to but without ``end``; one page of them.
 
         :param limit: the most items of the page, 1 to 10,000; 100 if not given.

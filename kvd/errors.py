@@ -156,6 +156,12 @@ class Busy(KvdError):
     code = "BUSY"
 
 
+class Idle(KvdError):
+    """The server closed a connection that was silent for too long. Nothing sent after its last reply was run."""
+
+    code = "IDLE"
+
+
 class Unavailable(KvdError):
     """The store, or the server, can't be reached or can't write; surely nothing was stored."""
 
