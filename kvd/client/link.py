@@ -14,7 +14,6 @@ from twisted.python.failure import Failure
 
 from kvd import requests, wire
 from kvd.client.steady import steady
-from kvd.client.waiting import ignore
 from kvd.errors import Busy, Idle, Internal, KvdError
 
 TIMEOUT = 60.0
@@ -104,11 +103,6 @@ class Link(Protocol):
         self._waiting.append((reply, too_late))
         self.transport.write(line)
         return reply
-
-    def forget(self) -> None:
-        """Nobody waits any more for the requests that are under way."""
-        for reply, _ in self._waiting:
-            reply.addErrback(ignore)
 
     def _look(self) -> Failure | None:
         """See whether the oldest request has waited for too long; what ended the connection, if it has ended."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
@@ -12,7 +13,7 @@ from kvd import requests, wire
 from kvd.client.commands import Commands
 from kvd.client.link import Link
 from kvd.client.pool import Pool
-from kvd.client.waiting import wait_for
+from kvd.client.waiting import ignore, wait_for
 from kvd.errors import Aborted, BadRequest, Conflict, KvdError, NoTransaction, ReceiptUsed, TransactionExpired
 
 ENDED = (Conflict, Aborted, TransactionExpired, ReceiptUsed)
@@ -36,6 +37,7 @@ class Transaction(Commands):
         self._opening = False
         self._outer: Transaction | None = None
         self._writes = False
+        self._asked: dict[Deferred[Any], None] = {}  # requests that are not answered, or have failed
         self._unsent: KvdError | None = None  # why a request was not sent; the rest must not be stored without it
 
     def call(self, *words: wire.Word) -> Deferred[Any]:
@@ -59,7 +61,13 @@ class Transaction(Commands):
         if self._unsent is not None:
             return fail(self._aborted(self._unsent))
         self._writes = self._writes or requests.may_store(name)
-        return self._link.ask(line, False)
+        asked = self._link.ask(line, False)
+        self._asked[asked] = None
+        return asked.addCallback(self._answered, asked)
+
+    def _answered(self, result: Any, asked: Deferred[Any]) -> Any:
+        self._asked.pop(asked, None)
+        return result
 
     def savepoint(self, name: str) -> Deferred[None]:
         """Set a point to go back to."""
@@ -109,8 +117,9 @@ class Transaction(Commands):
         link, self._link = self._link, None
         assert link is not None
         _around.set(self._outer)
+        asked, self._asked = self._asked, {}
         if isinstance(error, GeneratorExit):
-            link.forget()
+            forget(asked)
         if error is not None or self._unsent is not None:
             # Nobody waits for the reply: the block may end because its Deferred was cancelled or dropped.
             rolled_back = link.ask(requests.line(("ROLLBACK",)), False)
@@ -125,7 +134,13 @@ class Transaction(Commands):
             raise
         except BaseException as problem:
             if isinstance(problem, GeneratorExit):
-                link.forget()
+                forget(asked)
             self._pool.drop(link)
             raise
         self._pool.give_back(link)
+
+
+def forget(asked: Iterable[Deferred[Any]]) -> None:
+    """The coroutine that waited for these requests is closed, and nobody will hear of their errors."""
+    for each in asked:
+        each.addErrback(ignore)

@@ -41,6 +41,7 @@ async def wait_for(deferred: Deferred[T]) -> T:
         return await waiting
     except BaseException:
         wanted = False
+        waiting.addErrback(ignore)  # it may have failed, and the coroutine not have heard of it
         abandon(deferred)
         raise
 
