@@ -52,8 +52,9 @@ OVER = (Conflict, Aborted, TransactionExpired, ReceiptUsed, NoTransaction, AuthR
 
 
 def name(words: tuple[wire.Word, ...]) -> str:
-    """The name of the command that a request asks for, in capitals."""
-    return str(words[0]).upper() if words else ""
+    """The name of the command that a request asks for, in capitals; empty if there is none."""
+    first = words[0] if words else None
+    return first.upper() if isinstance(first, str) else ""
 
 
 def changes(name: str) -> bool:
@@ -69,6 +70,8 @@ def encode(*words: wire.Word) -> bytes:
     """
     if not words or not isinstance(words[0], str):
         raise BadArguments("a request begins with the name of a command, which is a str")
+    if len(words) > wire.MAX_WORDS + 1:
+        raise wire.too_many_words()
     for word in words:
         if isinstance(word, str):
             text("word", word)
@@ -215,10 +218,17 @@ def result(line: bytes) -> Any:
 
     :raise kvd.errors.KvdError: the reply is an Error; the class is that of its code.
     """
-    found = reply(line)
-    if found["status"] != "Ok":
-        raise wire.error_from(found)
-    return found.get("result")
+    return result_of(reply(line))
+
+
+def result_of(reply: dict[str, Any]) -> Any:
+    """The ``result`` of a reply; None where it has none.
+
+    :raise kvd.errors.KvdError: the reply is an Error; the class is that of its code.
+    """
+    if reply["status"] != "Ok":
+        raise wire.error_from(reply)
+    return reply.get("result")
 
 
 TURNED_AWAY = frozenset(["BUSY", "IDLE"])

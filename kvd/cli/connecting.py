@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from kvd import requests, wire
 from kvd.cli.program import Interrupted, Problem, printable, reason
 from kvd.client.link import TIMEOUT, Link
-from kvd.errors import Internal, KvdError
+from kvd.errors import Busy, Idle, Internal, KvdError
 
 PORT = 8765
 
@@ -27,15 +27,6 @@ CONNECT_TIME = 10.0
 
 LONGEST_PATH = 107
 """Bytes that the path of a UNIX socket can have."""
-
-STORING_NOTHING = frozenset(
-    [
-        *("GET", "MGET", "EXISTS", "SCAN", "COUNT", "TTL", "CHANGES"),
-        *("START", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "CHECK"),
-        *("CLIENTS", "TXNS", "PING", "INFO", "HELP", "AUTH", "WHOAMI", "QUIT", ""),
-    ]
-)
-"""The commands that store nothing outside a transaction. Any other may: a newer server may have more commands."""
 
 
 class Trouble(Problem):
@@ -204,6 +195,8 @@ class Connection:
         except TimeoutError:
             said = f"no reply to {asked} within {self._timeout:g} seconds"
             raise Trouble(self._server, f"{said}; {self._fate(line)}") from None
+        except (Busy, Idle) as error:
+            raise Trouble(self._server, f"{error.mesg}; {asked} was not run") from None
         except Exception as error:
             raise Trouble(self._server, f"no reply to {asked}: {told(error)}; {self._fate(line)}") from None
         reply = self._read(answer)
@@ -233,7 +226,11 @@ class Connection:
         name, _ = parsed(line)
         if self.in_transaction:
             return "the transaction " + ("may or may not have been stored" if name == "COMMIT" else "is rolled back")
-        return "nothing was changed" if name in STORING_NOTHING else "the change may or may not have been stored"
+        return (
+            "nothing was changed"
+            if name in ("", "COMMIT") or not requests.changes(name)
+            else "the change may or may not have been stored"
+        )
 
     def close(self) -> None:
         """Close the connection; the server rolls back what is open on it."""

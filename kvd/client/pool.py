@@ -2,113 +2,113 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import NoReturn
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, TimeoutError, gatherResults
-from twisted.internet.endpoints import connectProtocol
-from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
+from kvd.client.dialing import Dialer
 from kvd.client.link import Link
-from kvd.errors import Unavailable
-
-T = TypeVar("T")
-
-
-async def _wait_for(deferred: Deferred[T]) -> T:
-    """Wait for something that is not wanted any more if the waiting coroutine is closed."""
-    try:
-        return await deferred
-    except GeneratorExit:
-        deferred.addErrback(_nobody_cares)
-        deferred.cancel()
-        raise
+from kvd.client.waiting import Lifetime, wait_for
+from kvd.errors import InTransaction, Unavailable
 
 
-def _nobody_cares(_: Failure) -> None:
-    pass
+class Turn:
+    """The right to use one connection of the pool.
+
+    :ivar granted: fires when it is granted.
+    :ivar held: whether it has been granted.
+    """
+
+    def __init__(self) -> None:
+        self.granted: Deferred[None] = Deferred()
+        self.held = False
 
 
 class Pool:
-    """Leases connections. Who finds all of them in use waits; the one who came first is served first.
+    """Leases connections. A caller who finds all of them in use waits; first come, first served.
 
     :param size: the most connections.
-    :param timeout: seconds that a reply may take, and that a caller waits for its turn.
-    :param wait: seconds that making a connection may take.
+    :param timeout: seconds that a caller waits for its turn.
     """
 
-    def __init__(
-        self, clock: IReactorTime, endpoint: IStreamClientEndpoint, size: int, timeout: float, wait: float
-    ) -> None:
+    def __init__(self, clock: IReactorTime, dialer: Dialer, size: int, timeout: float, lifetime: Lifetime) -> None:
         self._clock = clock
-        self._endpoint = endpoint
+        self._dialer = dialer
         self._size = size
         self._timeout = timeout
-        self._wait = wait
-        self._turns = DeferredSemaphore(size)
+        self._lifetime = lifetime
+        self._free = size  # turns that nobody holds
+        self._waiting: dict[Turn, None] = {}  # in order
+        self._granting = False
         self._idle: list[Link] = []
-        self._links: dict[Link, None] = {}  # in the order in which they were made, so that runs repeat
-        self._closed = False
 
-    async def lease(self) -> Link:
+    async def lease(self, nested: bool) -> Link:
         """A connection for the caller alone, who must :meth:`give_back` or :meth:`drop` it.
 
+        :param nested: whether the caller has one already; it then does not wait for another.
         :raise kvd.errors.Unavailable: all were in use for too long, or the server can't be reached.
+        :raise kvd.errors.Busy: the server has too many clients.
+        :raise kvd.errors.InTransaction: all are in use, and the caller has one of them.
         """
+        if nested and (self._waiting or not self._free):
+            raise InTransaction(
+                f"a transaction inside another one needs a connection of its own, and all {self._size} of the pool are "
+                "in use; use the transaction that is open, or connect with a larger pool"
+            )
+        turn = Turn()
+        self._waiting[turn] = None
+        self._grant()
         try:
-            await _wait_for(self._turns.acquire().addTimeout(self._timeout, self._clock))
-        except TimeoutError:
-            raise Unavailable(
-                f"all {self._size} connections for transactions were in use for {self._timeout:g} seconds"
-            ) from None
-        except CancelledError:
-            if self._closed:
-                raise Unavailable("the client is disconnected") from None
-            raise
-        try:
+            await wait_for(self._lifetime.bind(turn.granted).addTimeout(self._timeout, self._clock, self._too_late))
             return self._idle.pop() if self._idle else await self._connect()
         except BaseException:
-            self._turns.release()
+            # Whatever the reason: the turn may have been granted though the caller never heard of it.
+            self._waiting.pop(turn, None)
+            if turn.held:
+                self._release()
             raise
 
+    def _too_late(self, result: object, limit: float) -> NoReturn:
+        raise Unavailable(
+            f"all {self._size} connections for transactions were in use for {limit:g} seconds; nothing was stored"
+        )
+
     async def _connect(self) -> Link:
-        if self._closed:
-            raise Unavailable("the client is disconnected")
-        connecting: Deferred[Link] = connectProtocol(self._endpoint, Link(self._clock, self._timeout))
-        try:
-            link = await _wait_for(connecting.addTimeout(self._wait, self._clock))
-        except CancelledError:
-            raise
-        except Exception as error:
-            raise Unavailable(f"can't connect: {str(error) or type(error).__name__}; nothing was stored") from error
-        self._links[link] = None
+        link = await self._dialer.reach()
         link.when_lost().addCallback(self._lost, link)
-        if self._closed:
-            link.close()
         return link
 
     def _lost(self, _: None, link: Link) -> None:
-        self._links.pop(link, None)
         if link in self._idle:
             self._idle.remove(link)
 
+    def _release(self) -> None:
+        self._free += 1
+        self._grant()
+
+    def _grant(self) -> None:
+        """Grant the turns that are free."""
+        # A turn that is granted may be released at once: then this loop goes on with it, and doesn't begin anew inside
+        # itself.
+        if self._granting:
+            return
+        self._granting = True
+        while self._free and self._waiting:
+            turn = next(iter(self._waiting))
+            del self._waiting[turn]
+            self._free -= 1
+            turn.held = True
+            turn.granted.callback(None)
+        self._granting = False
+
     def give_back(self, link: Link) -> None:
         """Take a connection back that is as good as new."""
-        self._idle.append(link)
-        self._turns.release()
+        if link.lost is None:
+            self._idle.append(link)
+        self._release()
 
     def drop(self, link: Link) -> None:
-        """Close a connection in whose state nobody can trust; the server rolls back what is open on it."""
-        if link.lost is None:
-            link.abort(ConnectionAbortedError("the connection was dropped"))
-        self._turns.release()
-
-    def close(self) -> Deferred[list[None]]:
-        """Close all connections, and turn away who waits for one."""
-        self._closed = True
-        for waiting in list(self._turns.waiting):
-            waiting.cancel()
-        links = list(self._links)
-        for link in links:
-            link.close()
-        return gatherResults([link.when_lost() for link in links])
+        """Close a connection whose state can't be trusted; the server rolls back what is open on it."""
+        link.abort(ConnectionAbortedError("the connection was dropped"))
+        self._release()

@@ -11,33 +11,38 @@
         assert server.run(client.get("visits:alice")) == "1"
 
 All of it is real but the network and the time. Nothing happens by itself: bytes move, and time passes, only in
-:meth:`MemoryServer.run`, :meth:`MemoryServer.flush` and :meth:`MemoryServer.advance`, and always in the same
-order. Each test makes a server of its own; there is nothing to close.
+:meth:`MemoryServer.run`, :meth:`MemoryServer.flush` and :meth:`MemoryServer.advance`, or inside a block of
+:meth:`MemoryServer.ticking`, and always in the same order. Each test makes a server of its own; there is nothing to
+close.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IPushProducer, IStreamClientEndpoint, ITransport
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import Clock, LoopingCall
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kvd import wire
 from kvd.client import Client, connect
 from kvd.daemon.service import StoreService
-from kvd.errors import Conflict, KvdError
-from kvd.interfaces import Changed, Count, Host, Later, Page, Reads, Scan, Snapshot, Store, Writes, later
+from kvd.errors import KvdError
 from kvd.protocols.line import factory
 from kvd.stores.memory.store import MemoryStore
+from kvd.testing.faulty_store import FaultyStore
 
 T = TypeVar("T")
+
+log = Logger()
 
 
 class MemoryServer:
@@ -61,7 +66,8 @@ class MemoryServer:
         self._conflict = False
         self._lose: str | None = None
         self._ends: list[_End] = []  # the clients' ends of the open connections
-        self._service = StoreService(_FaultyStore(self, store or MemoryStore()), self.clock)
+        faulty = FaultyStore(store or MemoryStore(), self.clock, lambda: self.store_delay, self._take_conflict)
+        self._service = StoreService(faulty, self.clock)
         self._factory: IProtocolFactory = factory(self._service)
         self._service.startService()
 
@@ -106,6 +112,33 @@ class MemoryServer:
             self._go_to(due)
         self._go_to(end)
 
+    @contextmanager
+    def ticking(self, reactor: Any = None) -> Iterator[None]:
+        """Let time move by itself inside a ``with`` block: for tests that are coroutines and run on a reactor.
+
+        With each turn of the reactor, time goes on to the next instant at which something happens. So an hour passes
+        at once, and nothing should be waited for that takes real time, such as a thread.
+
+        :param reactor: the global reactor if it is not given.
+        """
+        if reactor is None:
+            from twisted.internet import reactor
+        ticks = LoopingCall(self._tick)
+        ticks.clock = reactor
+        ticks.start(0, now=False)
+        try:
+            yield
+        finally:
+            ticks.stop()
+
+    def _tick(self) -> None:
+        due = self._next()
+        if due is not None:
+            try:
+                self._go_to(due)
+            except Exception:
+                log.failure("what was due at an instant failed")
+
     def _next(self) -> float | None:
         return min((call.getTime() for call in self.clock.getDelayedCalls()), default=None)
 
@@ -132,7 +165,7 @@ class MemoryServer:
         for end in list(self._ends):
             end.lose(ConnectionLost())
 
-    # What the parts below ask.
+    # What the network and the store ask.
 
     def _take_conflict(self) -> bool:
         wanted, self._conflict = self._conflict, False
@@ -268,6 +301,9 @@ class _End:
     def setTcpNoDelay(self, enabled: bool) -> None:
         pass
 
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        pass
+
     def getHost(self) -> IPv4Address:
         return IPv4Address("TCP", "127.0.0.1", 49152 if self._is_client else 8765)
 
@@ -287,73 +323,3 @@ def _commit_in(data: bytes) -> tuple[int, int] | None:
             pass
         start += len(line)
     return None
-
-
-class _FaultyStore(Store):
-    """A memory store that answers late, and meets conflicts on demand."""
-
-    def __init__(self, server: MemoryServer, store: MemoryStore) -> None:
-        self.name = store.name
-        self.promise = store.promise
-        self._server = server
-        self._store = store
-
-    def start(self, host: Host) -> None:
-        self._store.start(host)
-
-    def stop(self) -> None:
-        self._store.stop()
-
-    def info(self) -> dict[str, Any]:
-        return self._store.info()
-
-    def admit(self, writes: Writes) -> None:
-        self._store.admit(writes)
-
-    def snapshot(self, ended: Callable[[str], None]) -> Snapshot | Later[Snapshot]:
-        return self.answer(lambda: _FaultySnapshot(self, self._store.snapshot(ended), self._server._take_conflict))
-
-    def latest(self) -> Snapshot:
-        # When answers are late, others may commit between a plain command's read and its write; the server
-        # repeats it then. A plain command never tells its client of a conflict, so none is asked for here.
-        if self._server.store_delay:
-            return _FaultySnapshot(self, self._store.snapshot(), lambda: False)
-        return self._store.latest()
-
-    def answer(self, work: Callable[[], T]) -> T | Later[T]:
-        """Do the work, now or later."""
-        delay = self._server.store_delay
-        return later(deferLater(self._server.clock, delay, work)) if delay else work()
-
-
-class _FaultySnapshot(Snapshot):
-    """A snapshot of a faulty store."""
-
-    def __init__(self, store: _FaultyStore, snapshot: Snapshot, conflicts_now: Callable[[], bool]) -> None:
-        self._store = store
-        self._snapshot: Any = snapshot  # of a memory store, which answers at once
-        self._conflicts_now = conflicts_now
-
-    def close(self) -> None:
-        self._snapshot.close()
-
-    def read(self, keys: list[str]) -> list[str | None] | Later[list[str | None]]:
-        return self._store.answer(lambda: self._snapshot.read(keys))
-
-    def scan(self, scan: Scan) -> Page | Later[Page]:
-        return self._store.answer(lambda: self._snapshot.scan(scan))
-
-    def count(self, count: Count) -> int | Later[int]:
-        return self._store.answer(lambda: self._snapshot.count(count))
-
-    def conflicts(self, reads: Reads, limit: int) -> Changed | Later[Changed]:
-        return self._store.answer(lambda: self._snapshot.conflicts(reads, limit))
-
-    def commit(self, reads: Reads, writes: Writes, by: int) -> Later[None] | None:
-        return self._store.answer(lambda: self._commit(reads, writes, by))
-
-    def _commit(self, reads: Reads, writes: Writes, by: int) -> None:
-        if self._conflicts_now():
-            self.close()
-            raise Conflict("a conflict, as the test wanted; nothing was stored, START again")
-        self._snapshot.commit(reads, writes, by)

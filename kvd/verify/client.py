@@ -17,8 +17,8 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from kvd import requests, wire
-from kvd.client.link import Link
-from kvd.errors import Internal, KvdError
+from kvd.client.link import Link, NotKvd
+from kvd.errors import Internal
 from kvd.verify.history import COMMITTED, ROLLED_BACK, UNKNOWN, History, Operation, Transaction
 
 LOST: Final = "no reply"
@@ -176,7 +176,7 @@ class Client:
         return Reply(None, ODD)
 
     def _lost(self, failure: Failure, record: Transaction, words: tuple[wire.Word, ...]) -> Reply:
-        if isinstance(failure.value, KvdError) and failure.value.code not in requests.TURNED_AWAY:
+        if isinstance(failure.value, NotKvd):
             self.note_odd(record, words, f"a line that answers no request: {failure.value}")
         return Reply(None, LOST)
 

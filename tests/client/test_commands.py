@@ -10,6 +10,7 @@ from twisted.internet.defer import CancelledError, gatherResults
 from kvd import blocking, errors
 from kvd import client as deferred
 from kvd.client import Client, Page
+from kvd.client.commands import Commands
 from kvd.errors import (
     BadRequest,
     NotANumber,
@@ -51,9 +52,11 @@ BLOCKING_ALONE = {"pipeline", "put_many", "scan_all"}
 
 
 def test_both_clients_have_the_same_commands_with_the_same_arguments() -> None:
-    for mine, theirs in ((deferred.Commands, blocking.Commands), (deferred.Transaction, blocking.Transaction)):
-        names = {name for name, _ in inspect.getmembers(theirs, inspect.isfunction) if name[0] != "_"} - BLOCKING_ALONE
-        assert names == {name for name, _ in inspect.getmembers(mine, inspect.isfunction) if name[0] != "_"}
+    for mine, theirs in ((Commands, blocking.Commands), (deferred.Transaction, blocking.Transaction)):
+        names = {name for name, _ in inspect.getmembers(theirs, inspect.isfunction) if name[0] != "_"}
+        others = {name for name, _ in inspect.getmembers(mine, inspect.isfunction) if name[0] != "_"}
+        assert names - BLOCKING_ALONE == others - {"scan_all"}
+        names -= BLOCKING_ALONE
         for name in names:
             one, other = (inspect.signature(getattr(kind, name)).parameters for kind in (mine, theirs))
             assert [str(parameter) for parameter in one.values()] == [str(parameter) for parameter in other.values()]

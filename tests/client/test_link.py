@@ -14,8 +14,8 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from kvd import requests
-from kvd.client.link import Link
-from kvd.errors import Internal, KvdError
+from kvd.client.link import Link, NotKvd
+from kvd.errors import Busy, Idle, Internal, KvdError
 from kvd.requests import Page
 
 LINES = st.binary(max_size=30).map(lambda data: data.replace(b"\n", b""))
@@ -90,6 +90,8 @@ def test_each_request_gets_its_own_line_however_the_bytes_are_split(
 @given(REPLIES)
 @example(DEEP)
 @example(b'{"status": "Error", "mesg": "full", "code": "BUSY"}')
+@example(b'{"status": "Error", "mesg": "you were silent", "code": "IDLE"}')
+@example(b'{"status": "Error", "mesg": "it says nothing was stored", "code": "UNAVAILABLE"}')
 @example(b'{"status": "Ok", "mesg": "full", "code": []}')
 def test_any_line_that_nobody_asked_for_ends_the_connection_with_a_told_reason(line: bytes) -> None:
     lines = Lines(0)
@@ -97,8 +99,8 @@ def test_any_line_that_nobody_asked_for_ends_the_connection_with_a_told_reason(l
     assert lines.given_up
     assert lines.link.lost is not None
     reason = lines.link.lost.value
-    assert isinstance(reason, KvdError)
-    assert isinstance(reason.mesg, str)
+    assert isinstance(reason, Busy | Idle | NotKvd)
+    assert str(reason)
 
 
 @given(REPLIES)
@@ -123,4 +125,8 @@ def test_any_result_of_a_scan_is_a_page_or_an_error_of_ours(found: Any, keys_onl
     except Internal:
         return
     assert isinstance(page, Page)
-    assert isinstance(page.items, list)
+    assert page.next is None or isinstance(page.next, str)
+    for item in page.items:
+        key, value = (item, "") if keys_only else item
+        assert isinstance(key, str)
+        assert isinstance(value, str)

@@ -17,7 +17,6 @@ from kvd.client import Client, connect
 from kvd.client.link import Link
 from kvd.errors import (
     Busy,
-    Internal,
     KvdError,
     OutcomeUnknown,
     Unavailable,
@@ -113,7 +112,7 @@ def test_commands_fail_after_five_seconds_without_a_server_and_surely_were_not_d
     assert found == []
     server.advance(0.2)
     assert type(found[0]) is Unavailable
-    assert not client._waiting
+    assert not client._shared._waiting
     server.reachable = True
     server.advance(5)
     assert server.run(client.get("a")) is None
@@ -128,18 +127,29 @@ def test_a_command_that_is_cancelled_while_it_waits_for_the_server_is_never_sent
     found = outcome_of(waiting)
     waiting.cancel()
     assert isinstance(found[0], CancelledError)
-    assert not client._waiting
+    assert not client._shared._waiting
     server.reachable = True
     server.advance(5)
     assert server.run(client.get("a")) is None
 
 
-def test_connecting_to_nothing_fails_and_leaves_nothing_behind(server: MemoryServer) -> None:
+def test_connecting_to_nothing_fails_when_the_wait_is_over_and_leaves_nothing_behind(server: MemoryServer) -> None:
     server.reachable = False
     before = len(server.clock.getDelayedCalls())
     with pytest.raises(Unavailable, match="refused"):
-        server.connect()
+        server.connect(wait=3)
+    assert 1 < server.clock.seconds() <= 3
     assert len(server.clock.getDelayedCalls()) == before
+
+
+def test_connecting_waits_for_a_server_that_starts_later(server: MemoryServer) -> None:
+    server.reachable = False
+    connecting = connect(server.clock, server.endpoint, wait=60)
+    server.advance(50)
+    server.reachable = True
+    client = server.run(connecting)
+    assert server.clock.seconds() < 53
+    assert server.run(client.ping()) == "PONG"
 
 
 def test_connecting_to_what_is_no_endpoint_fails(server: MemoryServer) -> None:
@@ -164,24 +174,31 @@ def test_a_server_that_is_full_is_told_from_one_that_is_away(server: MemoryServe
         server.connect()
 
 
-def test_something_that_is_no_kvd_server_is_recognized(server: MemoryServer) -> None:
-    class SpeaksSmtp(Says):
-        greeting = b"220 mail.example ESMTP\r\n"
+class SpeaksSmtp(Says):
+    greeting = b"220 mail.example ESMTP\r\n"
 
-    server._factory = Factory.forProtocol(SpeaksSmtp)
-    with pytest.raises(Unavailable, match="no kvd server"):
+
+class SpeaksHttp(Protocol):
+    def dataReceived(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n<html>")
+        self.transport.loseConnection()
+
+
+class Parrot(Protocol):
+    def dataReceived(self, data: bytes) -> None:
+        assert self.transport is not None
+        self.transport.write(data)
+
+
+@pytest.mark.parametrize("kind", [SpeaksSmtp, SpeaksHttp, Parrot])
+def test_connecting_to_something_that_is_not_a_kvd_server_fails_at_once_and_says_so(
+    server: MemoryServer, kind: type[Protocol]
+) -> None:
+    server._factory = Factory.forProtocol(kind)
+    with pytest.raises(Unavailable, match="this is not a kvd server"):
         server.connect()
-
-
-def test_a_reply_that_is_none_is_the_error_of_its_request(server: MemoryServer) -> None:
-    class Parrot(Protocol):
-        def dataReceived(self, data: bytes) -> None:
-            assert self.transport is not None
-            self.transport.write(data)
-
-    server._factory = Factory.forProtocol(Parrot)
-    with pytest.raises(Internal, match="not a reply of a kvd server"):
-        server.connect()
+    assert server.clock.seconds() == 0
 
 
 def test_replies_are_found_however_they_are_cut(server: MemoryServer, client: Client) -> None:

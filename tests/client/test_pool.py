@@ -7,11 +7,7 @@ from twisted.internet.defer import CancelledError, Deferred, gatherResults
 
 from kvd.client import Client, Transaction
 from kvd.client.link import Link
-from kvd.errors import (
-    Conflict,
-    TransactionExpired,
-    Unavailable,
-)
+from kvd.errors import Conflict, InTransaction, TransactionExpired, Unavailable
 from kvd.testing import MemoryServer
 from tests.support.client import add_one, connections, outcome_of
 
@@ -97,7 +93,7 @@ def test_connections_are_closed_in_the_order_in_which_they_were_made(
     server: MemoryServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = server.connect(pool=20)
-    made: list[int] = []
+    made = [id(client._shared.link)]
     closed: list[int] = []
 
     async def play(txn: Transaction) -> None:
@@ -118,33 +114,132 @@ def test_connections_are_closed_in_the_order_in_which_they_were_made(
 
 def test_a_closed_coroutine_gives_up_its_place(server: MemoryServer) -> None:
     client = server.connect(pool=1)
+    over: Deferred[None] = Deferred()
+
+    async def play() -> None:
+        async with client.transaction():
+            await over
+
+    holding = client.transact(lambda txn: over)
+    server.flush()
+    waiting = play()
+    waiting.send(None)
+    waiting.close()
+    over.callback(None)
+    server.run(holding)
+    assert server.run(client.transact(add_one, "a")) == 1
+
+
+def test_a_coroutine_that_is_closed_just_when_its_turn_has_come_gives_it_up(server: MemoryServer) -> None:
+    client = server.connect(pool=1)
+    over: Deferred[None] = Deferred()
 
     async def play() -> None:
         async with client.transaction():
             pass
 
-    async def hold() -> None:
-        async with client.transaction():
-            waiting = play()
-            waiting.send(None)
-            waiting.close()
-
-    server.run(hold())
+    holding = client.transact(lambda txn: over)
+    server.flush()
+    waiting = play()
+    waiting.send(None)
+    over.callback(None)
+    server.run(holding)  # the turn is granted; but nobody has told the coroutine
+    waiting.close()
     assert server.run(client.transact(add_one, "a")) == 1
 
 
-def test_a_transaction_inside_a_transaction_does_not_wait_for_ever_for_the_last_connection(
-    server: MemoryServer,
+def test_a_transaction_inside_another_has_a_connection_of_its_own_while_there_is_one(server: MemoryServer) -> None:
+    client = server.connect(pool=2)
+
+    async def outer(txn: Transaction) -> None:
+        await txn.put("a", "1")
+        assert await client.transact(add_one, "b") == 1
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        server.run(client.transact(outer))
+    assert server.run(client.mget("a", "b")) == [None, "1"]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_transactions_inside_transactions_are_refused_at_once_when_the_pool_is_empty(
+    server: MemoryServer, size: int
 ) -> None:
+    client = server.connect(pool=size)
+
+    async def outer(txn: Transaction, gate: Deferred[None]) -> int:
+        await txn.get("a")
+        await gate
+        return await client.transact(add_one, "a")
+
+    gates: list[Deferred[None]] = [Deferred() for _ in range(size)]
+    found = [outcome_of(client.transact(outer, gate)) for gate in gates]
+    server.flush()
+    for gate in gates:
+        gate.callback(None)
+    began = server.clock.seconds()
+    server.advance(1)
+    assert [type(error) for (error,) in found][:1] == [InTransaction]
+    assert f"all {size} of the pool are in use" in str(found[0][0])
+    assert server.clock.seconds() - began == 1
+    assert server.run(client.transact(add_one, "b")) == 1
+
+
+def test_a_transaction_after_another_one_is_not_inside_it(server: MemoryServer) -> None:
     client = server.connect(pool=1)
 
     async def play() -> None:
-        async with client.transaction(), client.transaction():
-            pass
+        for number in (1, 2):
+            async with client.transaction() as txn:
+                await add_one(txn, "a")
+            assert await client.transact(add_one, "b") == number
 
-    with pytest.raises(Unavailable, match="all 1 connections for transactions were in use for 60 seconds"):
-        server.run(play())
-    assert server.run(client.transact(add_one, "a")) == 1
+    server.run(gatherResults([Deferred.fromCoroutine(play())]))
+    assert server.run(client.get("a")) == "2"
+
+
+def test_transactions_of_two_clients_are_not_inside_each_other(server: MemoryServer) -> None:
+    one, other = server.connect(pool=1), server.connect(pool=1)
+    over: Deferred[None] = Deferred()
+
+    async def outer(txn: Transaction) -> int:
+        return await other.transact(add_one, "a")
+
+    holding = other.transact(lambda txn: over)
+    server.flush()
+    waiting = outcome_of(one.transact(outer))
+    server.advance(10)
+    assert waiting == []
+    over.callback(None)
+    server.run(holding)
+    server.flush()
+    assert waiting == [1]
+
+
+def test_three_hundred_that_wait_while_connecting_fails_at_once_lose_no_turn(server: MemoryServer) -> None:
+    client = server.connect(pool=10, retry_for=0, wait=0.001)
+    over: Deferred[None] = Deferred()
+    holding = [outcome_of(client.transact(lambda txn: over)) for _ in range(10)]
+    server.flush()
+    waiting = [outcome_of(client.transact(add_one, "a")) for _ in range(300)]
+    server.reachable = False
+    server.lose_links()
+    over.callback(None)
+    server.advance(59)
+    assert [type(error) for (error,) in holding] == [Unavailable] * 10
+    assert [type(error) for (error,) in waiting] == [Unavailable] * 300
+    server.reachable = True
+    server.advance(5)
+    gate: Deferred[None] = Deferred()
+
+    async def at_gate(txn: Transaction) -> None:
+        await gate
+
+    again = [client.transact(at_gate) for _ in range(10)]
+    server.flush()
+    assert server.run(client.info("transactions"))["open"] == 10
+    gate.callback(None)
+    server.run(gatherResults(again))
 
 
 def test_a_connection_that_broke_while_it_was_idle_is_not_used(server: MemoryServer, client: Client) -> None:

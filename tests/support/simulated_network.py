@@ -325,6 +325,9 @@ class End:
     def setTcpNoDelay(self, enabled: bool) -> None:
         pass
 
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        pass
+
     def getHost(self) -> IPv4Address:
         return IPv4Address("TCP", "127.0.0.1", 49152 if self._is_client else 8765)
 
