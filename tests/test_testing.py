@@ -299,3 +299,43 @@ class WithTrial(SynchronousTestCase):
         server.flush()
         self.failureResultOf(failing, Conflict)
         assert server.run(client.get("a")) == "1"
+
+
+# Time that moves by itself.
+
+COROUTINES = """
+import pytest_twisted
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+from kvd.client import connect
+from kvd.testing import MemoryServer
+
+async def an_hour_of_visits():
+    server = MemoryServer()
+    with server.ticking():
+        client = await connect(server.clock, server.endpoint)
+        for number in range(3):
+            await deferLater(server.clock, 1200)
+            assert await client.incr("visits:alice") == number + 1
+        async with client.transaction() as txn:
+            await txn.put("last", await txn.get("visits:alice"))
+        assert await client.get("last") == "3"
+        await client.disconnect()
+
+class Visits(TestCase):
+    async def test_under_trial(self):
+        await an_hour_of_visits()
+
+@pytest_twisted.ensureDeferred
+async def test_under_pytest():
+    await an_hour_of_visits()
+"""
+
+
+@pytest.mark.parametrize(
+    "runner", [["twisted.trial", "test_visits"], ["pytest", "-q", "-k", "pytest", "test_visits.py"]]
+)
+def test_tests_that_are_coroutines_have_time_that_moves_by_itself(runner: list[str], tmp_path: Path) -> None:
+    (tmp_path / "test_visits.py").write_text(COROUTINES)
+    done = subprocess.run([sys.executable, "-m", *runner], cwd=tmp_path, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, done.stdout + done.stderr
