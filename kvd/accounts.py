@@ -77,8 +77,8 @@ class Budget:
     :ivar room: bytes that may be used by what grows. The rest of the limit is for old values, so that what is
         overwritten at the limit does not end every open transaction at once.
     :ivar calm: while no more bytes than this are used, nothing has to be evicted or refused.
-    :ivar data, past, transactions, buffers, sessions: the shares: pairs; old values; reads and writes; input and
-        output; and what a connection takes that does nothing.
+    :ivar data, past, transactions, buffers, sessions, receipts: the shares: pairs; old values; reads and writes;
+        input and output; what a connection takes that does nothing; and receipts.
     """
 
     def __init__(self, limit: int) -> None:
@@ -93,6 +93,7 @@ class Budget:
         self.transactions: Final = Share(self, quarter)
         self.buffers: Final = Share(self, quarter)
         self.sessions: Final = Share(self, self.limit)
+        self.receipts: Final = Share(self, self.limit)
         self._spare: Final = spare(self.limit)
         self._evictable: dict[Account, None] = {}  # those that hold something
         self.set_crowded(False)

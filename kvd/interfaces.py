@@ -141,6 +141,28 @@ Changed = list[tuple[str, int | None]]
 """Keys that others changed, each with the id of the client that did (None: unknown)."""
 
 
+class Receipt(NamedTuple):
+    """What a client calls a COMMIT, so that its outcome can be asked for later.
+
+    :ivar user: whose it is: each user's receipts are names of their own.
+    """
+
+    user: str | None
+    name: str
+
+
+class Outcome(NamedTuple):
+    """What became of a COMMIT with a receipt.
+
+    :ivar committed: whether it has happened; if not, it never will.
+    :ivar kept: for how many seconds back receipts are remembered. That it has not happened counts only for a
+        transaction that began within that time.
+    """
+
+    committed: bool
+    kept: float
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Snapshot(ABC):
     """The state of a store at one instant, for reading, and for one commit on top of it.
@@ -175,13 +197,15 @@ class Snapshot(ABC):
         """
 
     @abstractmethod
-    def commit(self, reads: Reads, writes: Writes, by: int) -> Later[None] | None:
+    def commit(self, reads: Reads, writes: Writes, by: int, receipt: Receipt | None = None) -> Later[None] | None:
         """Make all writes visible at once, or none of them, and close the snapshot.
 
         :param reads: what must not have been changed by others since the snapshot was taken.
-        :param writes: not empty.
+        :param writes: may be empty if there is a receipt.
         :param by: the id of the client, for other clients' conflicts.
+        :param receipt: is used from then on, together with the writes.
         :raise kvd.errors.Conflict: something in ``reads`` was changed; nothing was stored.
+        :raise kvd.errors.ReceiptUsed: the receipt is another COMMIT's, or was settled; nothing was stored.
         :raise kvd.errors.OutOfMemory: there is no room for the writes; nothing was stored.
         :raise kvd.errors.OutcomeUnknown: it can't be known whether the writes were stored.
         """
@@ -195,7 +219,10 @@ class Host(NamedTuple):
     """What the daemon offers to its store.
 
     :ivar reactor: Twisted's reactor, or a Clock.
+    :ivar seconds: tells the time; it never goes back.
     :ivar budget: the account of the server's memory; what a store keeps in memory is held there.
+    :ivar receipt_times: for how many seconds receipts are remembered, and for how many at least, because a
+        transaction may live that long.
     :ivar synced: to be called each time :attr:`Store.durable` has grown.
     :ivar failed: to be called, with a reason for people, when what was applied can't be made durable. The daemon then
         tells nobody of what was not durable, and ends.
@@ -204,7 +231,9 @@ class Host(NamedTuple):
     """
 
     reactor: Any
+    seconds: Callable[[], float]
     budget: Budget
+    receipt_times: tuple[float, float]
     synced: Callable[[], None]
     failed: Callable[[str], None]
     background: Callable[[Iterator[None]], None]
@@ -267,6 +296,16 @@ class Store(ABC):
         It is asked only while memory may be short.
 
         :raise kvd.errors.OutOfMemory: the data would grow, and must not.
+        """
+
+    @abstractmethod
+    def outcome(self, receipt: Receipt) -> Outcome | Later[Outcome]:
+        """What became of the COMMIT with a receipt; it is waited for if it is under way.
+
+        If there was none, the receipt is settled: no COMMIT with it can succeed any more. Settling is durable like a
+        commit.
+
+        :raise kvd.errors.OutOfMemory: it can't be remembered.
         """
 
     @abstractmethod

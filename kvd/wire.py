@@ -229,6 +229,12 @@ def result(value: Any) -> str:
     return '{"status": "Ok", "result": ' + json.dumps(value) + "}\n"
 
 
+def outcome_result(committed: bool, kept: float) -> str:
+    """The reply to OUTCOME."""
+    found = "committed" if committed else "never"
+    return f'{{"status": "Ok", "result": "{found}", "kept": {json.dumps(kept)}}}\n'
+
+
 def values_result(values: list[str | None]) -> str:
     """The reply whose result is a list of strings and nulls.
 

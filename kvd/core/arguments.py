@@ -149,6 +149,11 @@ def one_name(usage: str, words: list[Word]) -> str:
     return name
 
 
+def receipt(usage: str, words: list[Word]) -> str | None:
+    """``[receipt]``"""
+    return one_name(usage, words) if words else None
+
+
 def to_name(usage: str, words: list[Word]) -> str:
     """``TO name``"""
     if not words or not _is_option(words[0], "TO"):

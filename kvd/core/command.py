@@ -33,6 +33,7 @@ FLAG: Final = Shape("true or false")
 NUMBER: Final = Shape("a number")
 PAGE: Final = Shape("an object with items and next")
 OBJECT: Final = Shape("an object")
+OUTCOME: Final = Shape('"committed" or "never", with kept beside it')
 HELP: Final = Shape("an object, or a string")
 
 

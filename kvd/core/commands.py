@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from kvd.core import arguments, handlers
-from kvd.core.command import FLAG, HELP, NOTHING, NUMBER, OBJECT, PAGE, TEXT, TEXTS, Command, SessionCommand
+from kvd.core.command import FLAG, HELP, NOTHING, NUMBER, OBJECT, OUTCOME, PAGE, TEXT, TEXTS, Command, SessionCommand
 from kvd.core.names import meant
 from kvd.core.session import Session, aborted, expired, no_transaction
 from kvd.core.transaction import Transaction
@@ -90,8 +90,12 @@ ROWS: Final[list[Command]] = [
     handlers.Delete("DEL key", "remove the key; no error if there is none", writes=True),
     START,
     handlers.Commit(
-        "COMMIT", "store all changes of the transaction at once, or none of them",
+        "COMMIT [receipt]", "store all changes of the transaction at once, or none of them; OUTCOME asks for a receipt",
         needs_transaction=True, when_aborted=True, when_expired=True,
+    ),
+    handlers.Outcome(
+        "OUTCOME receipt", "tell whether the COMMIT with that receipt has happened, or never will", OUTCOME,
+        when_aborted=True,
     ),
     ROLLBACK,
     handlers.Savepoint("SAVEPOINT name", "set a point in the transaction to go back to", needs_transaction=True),

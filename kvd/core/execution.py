@@ -15,7 +15,7 @@ from kvd.core.command import Command
 from kvd.core.session import Session, aborted, expired
 from kvd.core.transaction import Transaction
 from kvd.errors import Conflict, OutcomeUnknown, Unavailable
-from kvd.interfaces import Later, Reads, Scan, Snapshot, TimedOut, Wanted
+from kvd.interfaces import Later, Outcome, Reads, Receipt, Scan, Snapshot, TimedOut, Wanted
 
 Steps = Generator[Any, Any, Any]
 
@@ -167,8 +167,11 @@ def _start_later(session: Session, waiting: Later[Snapshot], read_only: bool) ->
     session.open((yield from read(waiting)), read_only)
 
 
-def commit(session: Session) -> Any:
-    """COMMIT: store what the transaction wrote, all or nothing."""
+def commit(session: Session, name: str | None) -> Any:
+    """COMMIT: store what the transaction wrote, all or nothing.
+
+    :param name: of the receipt; None: there is none.
+    """
     counts = session.server.transactions
     txn = session.leave()
     session.hold(None)  # its writes are about to be held as data
@@ -179,8 +182,10 @@ def commit(session: Session) -> Any:
         if txn.aborted is not None:
             counts["rolled_back"] += 1
             raise aborted(txn)
-        if txn.writes:
-            done = txn.snapshot.commit(txn.reads, txn.writes, session.id)
+        if txn.writes or name is not None:
+            receipt = None if name is None else Receipt(session.user, name)
+            # What wrote nothing always commits.
+            done = txn.snapshot.commit(txn.reads if txn.writes else (), txn.writes, session.id, receipt)
     except Conflict:
         counts["conflicts"] += 1
         raise
@@ -231,6 +236,19 @@ def _checked(session: Session, txn: Transaction, found: Any) -> dict[str, Any]:
         "writes": len(txn.writes),
         "age": round(session.server.seconds() - txn.started, 3),
     }
+
+
+def outcome(session: Session, name: str) -> Any:
+    """OUTCOME: what became of a COMMIT with a receipt."""
+    found = session.server.store.outcome(Receipt(session.user, name))
+    return Later(_outcome_later(found)) if isinstance(found, Later) else found
+
+
+def _outcome_later(found: Later[Outcome]) -> Steps:
+    try:
+        return (yield from found.steps)
+    except TimedOut:
+        raise Unavailable("the store did not answer in time; the outcome is not settled, ask again") from None
 
 
 # Asking the store.

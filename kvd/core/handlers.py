@@ -156,9 +156,17 @@ class Start(SessionCommand):
         return execution.start(session, args)
 
 
-class Commit(NoArguments):
+class Commit(SessionCommand):
+    def check(self, words: list[Word]) -> Any:
+        return arguments.receipt(self.usage, words)
+
     def run(self, session: Session, args: Any) -> Any:
-        return execution.commit(session)
+        return execution.commit(session, args)
+
+
+class Outcome(OneName):
+    def run(self, session: Session, args: Any) -> Any:
+        return execution.outcome(session, args)
 
 
 class Rollback(NoArguments):

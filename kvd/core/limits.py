@@ -33,5 +33,7 @@ class Limits:
     """Memory that a transaction may take for what it reads and writes."""
     memory: int = field(default_factory=half_of_memory)
     """Memory for everything that depends on clients: data, old values, transactions, buffers, connections."""
+    receipt_time: float = 3600.0
+    """For which receipts are remembered."""
     store_wait: float = 30.0
     """For which a request waits for the store."""

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from kvd import wire
 from kvd.core.codec import Codec, Unreadable
-from kvd.core.command import NOTHING, PAGE, TEXT, TEXTS, Listing, Shape
+from kvd.core.command import NOTHING, OUTCOME, PAGE, TEXT, TEXTS, Listing, Shape
 from kvd.errors import BadRequest, KvdError, SpeaksHttp, TooLarge
+from kvd.interfaces import Outcome
 from kvd.wire import MAX_LINE, MAX_REPLY
 
 SHORT_BLOCK: Final = 8 * 1024
@@ -241,6 +242,9 @@ class LineCodec(Codec):
             text = wire.OK
         elif shape is TEXTS:
             text = wire.values_result(result)
+        elif shape is OUTCOME:
+            outcome: Outcome = result
+            text = wire.outcome_result(outcome.committed, round(outcome.kept, 3))
         elif shape is PAGE:
             page: Listing = result
             text = wire.result({"items": page.items, "next": page.next})

@@ -40,6 +40,7 @@ LIMITS: Final[list[list[Any]]] = [
     ["transaction-time", None, _DEFAULTS.transaction_time, "Seconds for which a transaction may be open.", seconds],
     ["transaction-keys", None, _DEFAULTS.transaction_keys, "Keys that it may read and write.", count],
     ["transaction-bytes", None, _DEFAULTS.transaction_bytes, "Memory that it may take.", size],
+    ["receipt-time", None, _DEFAULTS.receipt_time, "Seconds for which receipts are remembered.", seconds],
 ]
 """Options as :class:`twisted.python.usage.Options` takes them. In all of them, 0 means: no limit."""
 
@@ -55,6 +56,7 @@ def limits_from(options: usage.Options) -> Limits:
         transaction_time=options["transaction-time"],
         transaction_keys=options["transaction-keys"],
         transaction_bytes=options["transaction-bytes"],
+        receipt_time=options["receipt-time"],
         memory=_DEFAULTS.memory if memory is None else memory,
     )
 

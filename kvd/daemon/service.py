@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
+from math import inf
 from typing import Any, Protocol
 
 import twisted
@@ -106,12 +107,20 @@ class StoreService(Service):
     def startService(self) -> None:
         """Open the store, and begin to watch over the time limits."""
         super().startService()
+        limits = self.core.limits
         started = self.store.start(
-            Host(self.clock, self.core.budget, self.outbox.synced, self._failed, self.turns.background)
+            Host(
+                self.clock,
+                self.seconds,
+                self.core.budget,
+                receipt_times(limits),
+                self.outbox.synced,
+                self._failed,
+                self.turns.background,
+            )
         )
         if started is not None:
             self.walker.take(started, lambda: False).addErrback(self._not_started)
-        limits = self.core.limits
         times = [limits.transaction_idle, limits.transaction_time, limits.line_time, limits.idle_time]
         self._watch.start(max(SHORTEST_LOOK, min([1.0, *(time / 4 for time in times if time)])), now=False)
         if limits.memory:
@@ -251,6 +260,13 @@ class StoreService(Service):
             "pid": os.getpid(),
             "uptime": round(self.seconds() - self._begun, 3),
         }
+
+
+def receipt_times(limits: Limits) -> tuple[float, float]:
+    """For how many seconds receipts are remembered, and for how many at least: no less than a transaction may live."""
+    longest = limits.transaction_time
+    remembered = max(limits.receipt_time, longest) if limits.receipt_time else inf
+    return remembered, longest or remembered
 
 
 def is_compiled() -> bool:

@@ -11,7 +11,21 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from kvd.errors import Conflict
-from kvd.interfaces import Changed, Count, Host, Later, Page, Reads, Scan, Snapshot, Store, Writes, later
+from kvd.interfaces import (
+    Changed,
+    Count,
+    Host,
+    Later,
+    Outcome,
+    Page,
+    Reads,
+    Receipt,
+    Scan,
+    Snapshot,
+    Store,
+    Writes,
+    later,
+)
 from kvd.stores.memory.store import MemoryStore
 
 T = TypeVar("T")
@@ -45,6 +59,13 @@ class FaultyStore(Store):
 
     def admit(self, writes: Writes) -> None:
         self._store.admit(writes)
+
+    def outcome(self, receipt: Receipt) -> Outcome | Later[Outcome]:
+        def ask() -> Any:  # the memory store answers at once
+            return self._store.outcome(receipt)
+
+        answer: Outcome | Later[Outcome] = self.answer(ask)
+        return answer
 
     def snapshot(self, ended: Callable[[str], None]) -> Snapshot | Later[Snapshot]:
         return self.answer(lambda: FaultySnapshot(self, self._store.snapshot(ended), self._conflict))
@@ -97,12 +118,12 @@ class FaultySnapshot(Snapshot):
     def conflicts(self, reads: Reads, limit: int) -> Changed | Later[Changed]:
         return self._store.answer(lambda: self._snapshot.conflicts(reads, limit))
 
-    def commit(self, reads: Reads, writes: Writes, by: int) -> Later[None] | None:
+    def commit(self, reads: Reads, writes: Writes, by: int, receipt: Receipt | None = None) -> Later[None] | None:
         # A commit closes the snapshot, whatever becomes of it.
-        return self._store.answer(lambda: self._commit(reads, writes, by), self.close)
+        return self._store.answer(lambda: self._commit(reads, writes, by, receipt), self.close)
 
-    def _commit(self, reads: Reads, writes: Writes, by: int) -> None:
+    def _commit(self, reads: Reads, writes: Writes, by: int, receipt: Receipt | None) -> None:
         if self._conflict():
             self.close()
             raise Conflict("a conflict, as the test wanted; nothing was stored, START again")
-        self._snapshot.commit(reads, writes, by)
+        self._snapshot.commit(reads, writes, by, receipt)

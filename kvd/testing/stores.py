@@ -17,7 +17,21 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from kvd.errors import Conflict, KvdError, OutcomeUnknown, Unavailable
-from kvd.interfaces import Changed, Count, Host, Later, Page, Reads, Scan, Snapshot, Store, Writes, later
+from kvd.interfaces import (
+    Changed,
+    Count,
+    Host,
+    Later,
+    Outcome,
+    Page,
+    Reads,
+    Receipt,
+    Scan,
+    Snapshot,
+    Store,
+    Writes,
+    later,
+)
 from kvd.stores.memory.journal import Journal
 from kvd.stores.memory.snapshots import MemorySnapshot
 from kvd.stores.memory.store import MemoryStore
@@ -93,6 +107,10 @@ class SlowStore(Store):
         """As the memory store behind it does."""
         self.memory.admit(writes)
 
+    def outcome(self, receipt: Receipt) -> Later[Outcome]:
+        """What the memory store behind it says at the time of the answer."""
+        return self.later(lambda: self.memory.outcome(receipt))
+
     def snapshot(self, ended: Callable[[str], None]) -> Later[SlowSnapshot]:
         """A snapshot of the time at which the answer comes."""
         return self.later(lambda: SlowSnapshot(self, ended, plain=False).take())
@@ -142,12 +160,12 @@ class SlowSnapshot(Snapshot):
     def conflicts(self, reads: Reads, limit: int) -> Later[Changed]:
         return self._store.later(lambda: self._there().conflicts(list(reads), limit))
 
-    def commit(self, reads: Reads, writes: Writes, by: int) -> Later[None]:
+    def commit(self, reads: Reads, writes: Writes, by: int, receipt: Receipt | None = None) -> Later[None]:
         def act() -> None:
             if self._plain and self._store.random.random() < 0.2:
                 self._give_up()
                 raise Conflict("another server was faster", key="?")
-            self._there().commit(reads, writes, by)
+            self._there().commit(reads, writes, by, receipt)
 
         self._commits = True
         return self._store.later(act, self._give_up)
@@ -200,7 +218,7 @@ class SlowSync(Journal):
         """Learn whom to tell of a failure."""
         self._host = host
 
-    def append(self, number: int, writes: Writes, by: int) -> None:
+    def append(self, number: int, writes: Writes, by: int, receipt: Receipt | None, committed: bool) -> None:
         """Have it synced with what else comes in this turn of the event loop."""
         self._newest = number
         if not self._busy:

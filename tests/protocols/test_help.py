@@ -81,13 +81,14 @@ SHAPES: dict[command.Shape, Callable[[Any], bool]] = {
     command.NUMBER: lambda value: type(value) in (int, float),
     command.PAGE: lambda value: set(value) == {"items", "next"},
     command.OBJECT: lambda value: isinstance(value, dict),
+    command.OUTCOME: lambda value: value in ("committed", "never"),
     command.HELP: lambda value: isinstance(value, dict | str),
 }
 EXAMPLES = {
     "PUT": ["k v"], "GET": ["k", "nobody"], "DEL": ["k"], "MGET": ["k nobody"], "EXISTS": ["k"], "INCR": ["n"],
-    "CAS": ["k v w"], "SCAN": ["", "KEYS"], "COUNT": [""], "START": [""], "COMMIT": [""], "ROLLBACK": [""],
+    "CAS": ["k v w"], "SCAN": ["", "KEYS"], "COUNT": [""], "START": [""], "COMMIT": ["", "r"], "ROLLBACK": [""],
     "SAVEPOINT": ["s"], "ROLLBACK TO": ["s"], "RELEASE": ["s"], "CHECK": [""], "PING": ["", "text"],
-    "INFO": ["", "store"], "HELP": ["", "GET", "data"], "QUIT": [""],
+    "OUTCOME": ["r"], "INFO": ["", "store"], "HELP": ["", "GET", "data"], "QUIT": [""],
 }  # fmt: skip
 
 
@@ -127,7 +128,7 @@ def test_a_name_that_is_nearly_one_or_that_others_use_gets_the_name_that_is_mean
 
 
 TO_COME = (
-    "AUTH", "TTL", "EXPIRE", "EXPIREAT", "PERSIST", "CLIENTS", "TXNS", "KILL", "WHOAMI", "CHANGES", "OUTCOME", "CLEAR",
+    "AUTH", "TTL", "EXPIRE", "EXPIREAT", "PERSIST", "CLIENTS", "TXNS", "KILL", "WHOAMI", "CHANGES", "CLEAR",
     "FLUSHALL", "FLUSHDB", "LOGIN",
 )  # fmt: skip
 

@@ -7,15 +7,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.task import Clock
 
-from kvd.accounts import Budget
 from kvd.errors import Conflict
-from kvd.interfaces import Changed, Host, Later, Range
+from kvd.interfaces import Changed, Later, Range
 from kvd.stores.memory.history import AT_ONCE
 from kvd.stores.memory.store import MemoryStore
 from kvd.stores.memory.validation import PIECE
 from kvd.testing.conversations import Server
+from tests.support.hosts import host
 
 LETTERS = st.text("abc", min_size=1, max_size=3)
 RANGES = st.builds(Range, LETTERS, st.none() | LETTERS, st.booleans())
@@ -172,7 +171,7 @@ class Chores:
 
 def store_with_chores() -> tuple[MemoryStore, Chores]:
     store, chores = MemoryStore(), Chores()
-    store.start(Host(Clock(), Budget(0), lambda: None, lambda why: None, chores.steps.append))
+    store.start(host()._replace(background=chores.steps.append))
     return store, chores
 
 

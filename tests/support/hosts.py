@@ -12,4 +12,13 @@ from kvd.interfaces import Host
 
 def host(limit: int = 0) -> Host:
     """What a daemon offers whose memory is limited to so many bytes; 0: it is not."""
-    return Host(Clock(), Budget(limit), lambda: None, lambda why: None, lambda steps: deque(steps, maxlen=0).clear())
+    clock = Clock()
+    return Host(
+        clock,
+        clock.seconds,
+        Budget(limit),
+        (3600.0, 600.0),
+        lambda: None,
+        lambda why: None,
+        lambda steps: deque(steps, maxlen=0).clear(),
+    )

@@ -14,9 +14,10 @@ from kvd.core.lines import LineCodec
 from kvd.daemon.service import StoreService
 from kvd.daemon.stream import StreamFactory
 from kvd.errors import Conflict
-from kvd.interfaces import Changed, Count, Later, Page, Range, Reads, Scan, Snapshot, Writes
+from kvd.interfaces import Changed, Count, Later, Page, Range, Reads, Receipt, Scan, Snapshot, Writes
 from kvd.stores.memory.data import Data
 from kvd.stores.memory.history import Mark
+from kvd.stores.memory.receipts import Receipts
 from kvd.stores.memory.snapshots import Latest, MemorySnapshot, nobody
 from kvd.stores.memory.store import MemoryStore
 
@@ -26,13 +27,13 @@ class LyingData(Data):
 
     liar: LyingStore
 
-    def apply(self, writes: Writes, by: int) -> None:
+    def apply(self, writes: Writes, by: int, receipt: Receipt | None = None) -> None:
         """Let the store do what it pleases."""
-        self.liar.apply(writes, by)
+        self.liar.apply(writes, by, receipt)
 
-    def really_apply(self, writes: Writes, by: int) -> None:
+    def really_apply(self, writes: Writes, by: int, receipt: Receipt | None) -> None:
         """Store."""
-        super().apply(writes, by)
+        super().apply(writes, by, receipt)
 
 
 class LyingSnapshot(MemorySnapshot):
@@ -49,10 +50,10 @@ class LyingSnapshot(MemorySnapshot):
         assert not isinstance(found, Later)  # what these stores are asked is little
         return [each for each in found if self._store.tells(each[0], kept)]
 
-    def commit(self, reads: Reads, writes: Writes, by: int) -> None:
+    def commit(self, reads: Reads, writes: Writes, by: int, receipt: Receipt | None = None) -> None:
         """Commit, or refuse and store it nevertheless."""
         try:
-            super().commit(reads, writes, by)
+            super().commit(reads, writes, by, receipt)
         except Conflict:
             self._store.refused(writes, by)
             raise
@@ -61,16 +62,16 @@ class LyingSnapshot(MemorySnapshot):
 class LyingStore(MemoryStore):
     """A memory store in which every part that subclasses replace still tells the truth."""
 
-    def _begin(self, budget: Budget, background: Callable[[Iterator[None]], None]) -> None:
-        super()._begin(budget, background)
-        self.lying_data = LyingData(self, None, budget, background)
+    def _begin(self, budget: Budget, receipts: Receipts, background: Callable[[Iterator[None]], None]) -> None:
+        super()._begin(budget, receipts, background)
+        self.lying_data = LyingData(self, None, budget, receipts, background)
         self.lying_data.liar = self
         self.data = self.lying_data
         self._latest = Latest(self.data)
 
-    def apply(self, writes: Writes, by: int) -> None:
+    def apply(self, writes: Writes, by: int, receipt: Receipt | None = None) -> None:
         """Store a commit."""
-        self.lying_data.really_apply(writes, by)
+        self.lying_data.really_apply(writes, by, receipt)
 
     def snapshot(self, ended: Callable[[str], None] = nobody) -> MemorySnapshot:
         """The state as it is now."""
@@ -147,9 +148,9 @@ class _TakenLate(Snapshot):
         """What was changed since the first read."""
         return self._there().conflicts(reads, limit)
 
-    def commit(self, reads: Reads, writes: Writes, by: int) -> Later[None] | None:
+    def commit(self, reads: Reads, writes: Writes, by: int, receipt: Receipt | None = None) -> Later[None] | None:
         """Commit on top of the first read."""
-        return self._there().commit(reads, writes, by)
+        return self._there().commit(reads, writes, by, receipt)
 
     def close(self) -> None:
         """Give it up, if it was taken."""
@@ -183,7 +184,7 @@ class _InTwoSteps(LyingStore):
         self._event()
         return super().snapshot(ended)
 
-    def apply(self, writes: Writes, by: int) -> None:
+    def apply(self, writes: Writes, by: int, receipt: Receipt | None = None) -> None:
         """Store what is to be seen at once."""
         self._event()
         writes = dict(writes)

@@ -14,9 +14,10 @@ from typing import Final
 from sortedcontainers import SortedList
 
 from kvd.accounts import MIB, Account, Budget, memory_of
-from kvd.interfaces import Range, Store, Writes
+from kvd.interfaces import Range, Receipt, Store, Writes
 from kvd.stores.memory.history import History
 from kvd.stores.memory.journal import Journal, Unsynced
+from kvd.stores.memory.receipts import Receipts
 from kvd.stores.memory.split import SplitDict
 
 PAIR_BYTES: Final = 100
@@ -35,6 +36,7 @@ class Data:
     :param store: is told what its answers rest on.
     :param journal: makes commits durable; None: nothing does.
     :param budget: the account of the server's memory.
+    :param receipts: which COMMITs with a receipt have happened.
     :param background: takes an iterator to its end, a step at a time.
     :ivar order: the keys of ``values``.
     :ivar dead: keys that are not in ``values`` but that an open snapshot sees.
@@ -45,6 +47,7 @@ class Data:
         store: Store,
         journal: Journal | None,
         budget: Budget,
+        receipts: Receipts,
         background: Callable[[Iterator[None]], None],
     ) -> None:
         self.values: Final = SplitDict()
@@ -53,6 +56,7 @@ class Data:
         self.budget: Final = budget
         self.account: Final = Account(budget.data)
         self.history: Final = History(Account(budget.past, self._end_oldest), self._freed, background)
+        self.receipts: Final = receipts
         self.journal: Final = journal
         self.unsynced: Final = Unsynced()
         self._store: Final = store
@@ -104,12 +108,15 @@ class Data:
                 grown += pair_bytes(key, value)
         return grown
 
-    def apply(self, writes: Writes, by: int) -> None:
+    def apply(self, writes: Writes, by: int, receipt: Receipt | None = None) -> None:
         """Make writes visible, all as one commit.
 
         :raise OutOfMemory: there is no room for them; nothing was stored.
+        :raise ReceiptUsed: the receipt is used; nothing was stored.
         """
         budget = self.budget
+        if receipt is not None:
+            self.receipts.check(receipt)
         if budget.used + LARGEST * len(writes) > budget.room:  # else there is room for sure
             grown = self.growth(writes)
             if grown > 0 and budget.used + grown > budget.room:
@@ -136,18 +143,35 @@ class Data:
                     self.order.remove(key)
                     grown -= pair_bytes(key, old)
         self.account.set(self.account.held + grown)
+        number = 0
         if self.journal is not None:
-            self._write_down(self.journal, writes, by, changed)
+            number = self._write_down(self.journal, writes, by, changed, receipt)
+        if receipt is not None:
+            self.receipts.add(receipt, True, number)
         if self.history.size and budget.used > budget.calm:
             budget.relieve()
 
-    def _write_down(self, journal: Journal, writes: Writes, by: int, changed: bool) -> None:
-        if changed:
-            number = self.unsynced.committed(writes)
-            self.sees(number)
-            journal.append(number, writes, by)
-        else:  # but that there was nothing to remove may not be durable yet
+    def _write_down(self, journal: Journal, writes: Writes, by: int, changed: bool, receipt: Receipt | None) -> int:
+        if not changed and receipt is None:  # but that there was nothing to remove may not be durable yet
             self.sees(self.unsynced.of(list(writes)))
+            return 0
+        number = self.unsynced.committed(writes)
+        self.sees(number)
+        journal.append(number, writes, by, receipt, True)
+        return number
+
+    def settle(self, receipt: Receipt, by: int) -> None:
+        """Make sure that no COMMIT with a receipt ever succeeds.
+
+        :raise OutOfMemory: it can't be remembered.
+        """
+        self.receipts.check(receipt)
+        number = 0
+        if self.journal is not None:
+            number = self.unsynced.committed({})
+            self.sees(number)
+            self.journal.append(number, {}, by, receipt, False)
+        self.receipts.add(receipt, False, number)
 
     def _remember(self, writes: Writes, by: int) -> None:
         history = self.history

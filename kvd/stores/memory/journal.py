@@ -11,7 +11,7 @@ from collections import deque
 from typing import Final
 
 from kvd.compiler import mypyc_attr
-from kvd.interfaces import Host, Writes
+from kvd.interfaces import Host, Receipt, Writes
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -23,8 +23,11 @@ class Journal(ABC):
         """The store starts."""
 
     @abstractmethod
-    def append(self, number: int, writes: Writes, by: int) -> None:
-        """Take a commit that was applied. :meth:`Unsynced.synced` is to be called when it is durable."""
+    def append(self, number: int, writes: Writes, by: int, receipt: Receipt | None, committed: bool) -> None:
+        """Take a commit that was applied. :meth:`Unsynced.synced` is to be called when it is durable.
+
+        :param committed: if not, nothing was committed: the receipt was settled.
+        """
 
 
 class Unsynced:

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, Final, TypeVar
 
 from kvd.errors import Conflict, Unavailable
-from kvd.interfaces import Changed, Count, Later, Page, PageInMaking, Range, Reads, Scan, Snapshot, Writes
+from kvd.interfaces import Changed, Count, Later, Page, PageInMaking, Range, Reads, Receipt, Scan, Snapshot, Writes
 from kvd.stores.memory.data import Data
 from kvd.stores.memory.history import Mark
 from kvd.stores.memory.validation import PIECE, after, conflicts
@@ -46,8 +46,8 @@ class Latest(Snapshot):
     def conflicts(self, reads: Reads, limit: int) -> Changed:
         return []  # nothing can come between a plain command's read and its write
 
-    def commit(self, reads: Reads, writes: Writes, by: int) -> None:
-        self._data.apply(writes, by)
+    def commit(self, reads: Reads, writes: Writes, by: int, receipt: Receipt | None = None) -> None:
+        self._data.apply(writes, by, receipt)
 
     def close(self) -> None:
         """There is nothing to give up."""
@@ -157,23 +157,31 @@ class MemorySnapshot(Snapshot):
                     break
         return found
 
-    def commit(self, reads: Reads, writes: Writes, by: int) -> Later[None] | None:
+    def commit(self, reads: Reads, writes: Writes, by: int, receipt: Receipt | None = None) -> Later[None] | None:
         found = self.conflicts(reads, 1)
         if isinstance(found, Later):
-            return Later(self._commit_in_pieces(found, writes, by))
-        self._finish(found, writes, by)
+            if receipt is not None:
+                self._data.receipts.begin(receipt)
+            return Later(self._commit_in_pieces(found, writes, by, receipt))
+        self._finish(found, writes, by, receipt)
         return None
 
-    def _commit_in_pieces(self, found: Later[Changed], writes: Writes, by: int) -> Generator[Any, Any, None]:
+    def _commit_in_pieces(
+        self, found: Later[Changed], writes: Writes, by: int, receipt: Receipt | None
+    ) -> Generator[Any, Any, None]:
         self._mark.busy = True
         try:
             changed = yield from found.steps
-            self._finish(changed, writes, by)  # at once, so that nothing comes between
+            if receipt is not None:
+                self._data.receipts.end(receipt)
+            self._finish(changed, writes, by, receipt)  # at once, so that nothing comes between
         finally:
             self._mark.busy = False
             self.close()
+            if receipt is not None:
+                self._data.receipts.end(receipt)
 
-    def _finish(self, changed: Changed, writes: Writes, by: int) -> None:
+    def _finish(self, changed: Changed, writes: Writes, by: int, receipt: Receipt | None) -> None:
         self.close()
         if changed:
             key, changer = changed[0]
@@ -183,7 +191,7 @@ class MemorySnapshot(Snapshot):
                 key=key,
                 by=changer,
             )
-        self._data.apply(writes, by)
+        self._data.apply(writes, by, receipt)
 
     def close(self) -> None:
         if not self._mark.closed:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from kvd.accounts import Budget
+from kvd.accounts import Account, Budget
 from kvd.errors import BadArguments
-from kvd.interfaces import Host, Store, Writes
+from kvd.interfaces import Host, Later, Outcome, Receipt, Store, Writes
 from kvd.stores.memory.data import Data
 from kvd.stores.memory.journal import Journal
+from kvd.stores.memory.outcomes import outcome_of
+from kvd.stores.memory.receipts import Receipts
 from kvd.stores.memory.snapshots import Latest, MemorySnapshot, nobody
 
 
@@ -25,14 +27,16 @@ class MemoryStore(Store):
     def __init__(self, journal: Journal | None = None) -> None:
         self._journal: Final = journal
         self._synced: Callable[[], None] = _nothing
-        self._begin(Budget(0), at_once)
+        budget = Budget(0)
+        self._begin(budget, Receipts(Account(budget.receipts), _no_time, (3600.0, 600.0)), at_once)
 
-    def _begin(self, budget: Budget, background: Callable[[Iterator[None]], None]) -> None:
-        self.data = Data(self, self._journal, budget, background)
+    def _begin(self, budget: Budget, receipts: Receipts, background: Callable[[Iterator[None]], None]) -> None:
+        self.data = Data(self, self._journal, budget, receipts, background)
         self._latest = Latest(self.data)
 
     def start(self, host: Host) -> None:
-        self._begin(host.budget, host.background)
+        receipts = Receipts(Account(host.budget.receipts), host.seconds, host.receipt_times)
+        self._begin(host.budget, receipts, host.background)
         self._synced = host.synced
         if self._journal is not None:
             self._journal.start(host)
@@ -55,6 +59,9 @@ class MemoryStore(Store):
     def admit(self, writes: Writes) -> None:
         self.data.admit(writes)
 
+    def outcome(self, receipt: Receipt) -> Outcome | Later[Outcome]:
+        return outcome_of(self.data, receipt)
+
     def info(self) -> dict[str, Any]:
         history = self.data.history
         return {
@@ -72,6 +79,10 @@ def at_once(steps: Iterator[None]) -> None:
 
 def _nothing() -> None:
     pass
+
+
+def _no_time() -> float:
+    return 0.0
 
 
 def memory(argument: str) -> MemoryStore:

@@ -21,12 +21,13 @@ from kvd.testing.contract.anomalies import Anomalies
 from kvd.testing.contract.data import Data
 from kvd.testing.contract.errors import Errors
 from kvd.testing.contract.order import Order
+from kvd.testing.contract.receipts import Receipts
 from kvd.testing.contract.savepoints import Savepoints
 from kvd.testing.contract.transactions import Transactions
 from kvd.testing.conversations import Server
 
 
-class StoreContract(Data, Order, Errors, Transactions, Savepoints, Anomalies):
+class StoreContract(Data, Order, Errors, Transactions, Savepoints, Receipts, Anomalies):
     """The suite. A class that derives from it runs it on the store that it makes."""
 
     def make_store(self, clock: Clock) -> Store:

@@ -19,7 +19,7 @@ class Errors:
             "INCR word",
             "ROLLBACK TO nowhere",
             "RELEASE nowhere",
-            "COMMIT now",
+            "COMMIT now then",
             '["GET"',
             "PUT k",
         ],
