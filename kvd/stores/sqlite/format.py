@@ -1,0 +1,136 @@
+"""The format of the SQLite store's file: its tables, and how pairs and commits are written into them.
+
+A commit is one row of ``commits``. Now and then the older commits are folded into ``folded``, the table of pairs. So
+the pairs of a store are those in ``folded`` and, on top of them, the commits after the number ``folded`` in ``about``.
+The view ``pairs`` puts the two together, for people who open the file with ``sqlite3``.
+
+``writes`` is a JSON array. Each of its items is ``[key, value]``, or ``[key, null]`` for a key that was removed. There is
+room for what may come: ``[key, value, ends]``, with the end in milliseconds since 1970 UTC, and ``{"from": low, "to":
+high}`` for a whole range that was removed before the other items were written. SQLite's JSON functions know no U+0000, so
+a text that holds some is written as the array of its parts.
+
+SQLite tells when the structure of a file is damaged. So that damage inside of a text is noticed too, each row has a sum.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from json.encoder import encode_basestring
+from sqlite3 import Connection
+from typing import Any, Final
+from uuid import uuid4
+from zlib import crc32
+
+from kvd.interfaces import Receipt, Writes
+
+APPLICATION: Final = int.from_bytes(b"kvd1", "big")
+"""SQLite's ``application_id``: that this is a file of kvd."""
+
+VERSION: Final = 1
+"""SQLite's ``user_version``: that of the format."""
+
+Row = tuple[int, int, int, str | None, str | None, bool, str, int]
+"""A commit: number, when (in milliseconds since 1970 UTC), client, user, receipt, whether it committed, writes, sum."""
+
+Pair = tuple[str, str, int | None, int]
+"""A pair: key, value, end, sum."""
+
+_SCHEMA: Final = """
+CREATE TABLE about (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE runs (first INTEGER PRIMARY KEY, id TEXT NOT NULL, began INTEGER NOT NULL);
+CREATE TABLE folded (key TEXT PRIMARY KEY, value TEXT NOT NULL, ends INTEGER, sum INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE commits (
+    number INTEGER PRIMARY KEY, at INTEGER NOT NULL, by INTEGER NOT NULL, user TEXT, receipt TEXT,
+    committed INTEGER NOT NULL, writes TEXT NOT NULL, sum INTEGER NOT NULL
+);
+CREATE VIEW pairs (key, value, ends) AS
+WITH item (number, type, value) AS (
+    SELECT number, each.type, each.value FROM commits, json_each(writes) AS each
+    WHERE number > (SELECT value FROM about WHERE name = 'folded')
+),
+written (number, key, value, ends) AS (
+    SELECT 0, key, value, ends FROM folded
+    UNION ALL
+    SELECT number,
+        (SELECT group_concat(part.value, char(0)) FROM json_each(item.value, '$[0]') AS part),
+        (SELECT group_concat(part.value, char(0)) FROM json_each(item.value, '$[1]') AS part),
+        json_extract(value, '$[2]')
+    FROM item WHERE type = 'array'
+),
+cleared (number, low, high) AS (
+    SELECT number, json_extract(value, '$.from'), json_extract(value, '$.to') FROM item WHERE type = 'object'
+),
+newest (number, key, value, ends) AS (SELECT max(number), key, value, ends FROM written GROUP BY key)
+SELECT key, value, ends FROM newest
+WHERE value IS NOT NULL
+AND (ends IS NULL OR ends > (julianday('now') - 2440587.5) * 86400000)
+AND NOT EXISTS (
+    SELECT 1 FROM cleared
+    WHERE cleared.number > newest.number AND low <= key AND (high IS NULL OR key < high)
+)
+ORDER BY key;
+"""
+
+
+def create(connection: Connection) -> None:
+    """Make an empty store of an empty database. The caller is in a transaction, and commits it."""
+    for statement in _SCHEMA.split(";"):
+        connection.execute(statement)
+    about: dict[str, Any] = {"store": uuid4().hex, "folded": 0, "receipts_since": now(), "checkpoints": 0}
+    connection.executemany("INSERT INTO about VALUES (?, ?)", about.items())
+    connection.execute(f"PRAGMA application_id = {APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def now() -> int:
+    """Milliseconds since 1970 UTC."""
+    return time.time_ns() // 1_000_000
+
+
+# Pairs.
+
+
+def pair_sum(key: str, value: str) -> int:
+    """The sum of a pair without an end."""
+    return crc32(value.encode(), crc32(key.encode()))
+
+
+def insert_pairs(connection: Connection, pairs: Iterable[tuple[str, str]]) -> None:
+    """Add or replace folded pairs; in the order of their keys this is fastest."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO folded VALUES (?, ?, NULL, ?)",
+        [(key, value, pair_sum(key, value)) for key, value in pairs],
+    )
+
+
+# Commits.
+
+_quoted: Final[Callable[[str], str]] = encode_basestring
+
+
+def _text(text: str) -> str:
+    return _quoted(text) if "\0" not in text else f"[{','.join(map(_quoted, text.split(chr(0))))}]"
+
+
+def text_of(item: Any) -> str:
+    """A text that was read from a commit."""
+    text: str = "\0".join(item) if isinstance(item, list) else item
+    return text
+
+
+def row(number: int, writes: Writes, by: int, receipt: Receipt | None, committed: bool) -> Row:
+    """The row of a commit.
+
+    :param committed: if not, nothing was committed: the receipt was settled.
+    """
+    items = [f"[{_text(key)},{'null' if value is None else _text(value)}]" for key, value in writes.items()]
+    text = f"[{','.join(items)}]"
+    user, name = (None, None) if receipt is None else receipt
+    at = now()
+    return number, at, by, user, name, committed, text, row_sum(number, at, by, user, name, committed, text)
+
+
+def row_sum(number: int, at: int, by: int, user: str | None, name: str | None, committed: bool, text: str) -> int:
+    """The sum of a commit."""
+    return crc32(f"{number} {at} {by} {user} {name} {committed:d} {text}".encode())
