@@ -149,14 +149,14 @@ class File:
         while found := self._fetch(rows):
             piece = []
             for row in found:
-                number = row[0]
-                if row[7] != layout.row_sum(*row[:7]):
+                number, _, _, user, name, committed, text, total = row
+                if total != layout.row_sum(number, user, name, committed, text):
                     raise self.damaged(f"the sum of commit {number} is wrong")
                 if number > self.folded:
                     if number != expected:
                         raise self.damaged(f"commit {expected} is missing")
                     expected += 1
-                piece.append((row, self._writes(row[6]) if number > self.folded else {}))
+                piece.append((row, self._writes(text) if number > self.folded else {}))
             yield piece
 
     def _fetch(self, rows: sqlite3.Cursor) -> list[Any]:

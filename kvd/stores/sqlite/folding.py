@@ -15,11 +15,11 @@ from kvd.stores.memory.journal import Contents
 from kvd.stores.sqlite import format as layout
 from kvd.stores.sqlite.file import File
 
-FEW: Final = 100_000
-FEW_BYTES: Final = 64 * MIB
-"""So many commits, and so many characters of them, need not be folded; nor half as much as the store holds."""
+FEW: Final = 1_000_000
+FEW_BYTES: Final = 256 * MIB
+"""So many commits, and so many characters of them, need not be folded; nor as much as the store holds."""
 
-PIECE: Final = 200
+PIECE: Final = 100
 """Changed keys that are written at a time."""
 
 PIECE_BYTES: Final = MIB
@@ -74,7 +74,7 @@ class Folder:
         if hurry:
             return commits > 0
         keys, held = self._contents.size()
-        return commits > max(FEW, keys // 2) or self._bytes > max(FEW_BYTES, held // 2)
+        return commits > max(FEW, keys) or self._bytes > max(FEW_BYTES, held)
 
     def begin(self, newest: int) -> None:
         """Begin to fold all commits up to the newest; it was appended."""

@@ -127,10 +127,11 @@ def row(number: int, writes: Writes, by: int, receipt: Receipt | None, committed
     items = [f"[{_text(key)},{'null' if value is None else _text(value)}]" for key, value in writes.items()]
     text = f"[{','.join(items)}]"
     user, name = (None, None) if receipt is None else receipt
-    at = now()
-    return number, at, by, user, name, committed, text, row_sum(number, at, by, user, name, committed, text)
+    return number, now(), by, user, name, committed, text, row_sum(number, user, name, committed, text)
 
 
-def row_sum(number: int, at: int, by: int, user: str | None, name: str | None, committed: bool, text: str) -> int:
+def row_sum(number: int, user: str | None, name: str | None, committed: bool, text: str) -> int:
     """The sum of a commit."""
-    return crc32(f"{number} {at} {by} {user} {name} {committed:d} {text}".encode())
+    if name is None:
+        return crc32(text.encode(), number)
+    return crc32(f"{user} {name} {committed:d} {text}".encode(), number)

@@ -18,7 +18,6 @@ from typing import Any, Final
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from kvd.accounts import MIB, Account
 from kvd.errors import Unavailable
@@ -28,7 +27,7 @@ from kvd.stores.sqlite import format as layout
 from kvd.stores.sqlite.disk import Disk
 from kvd.stores.sqlite.file import File
 from kvd.stores.sqlite.folding import Folder
-from kvd.stores.sqlite.syncing import Thread, Worker
+from kvd.stores.sqlite.syncing import DiskThread, Worker
 
 WAL_BYTES: Final = 4 * MIB
 """The ``-wal`` file is checkpointed when it has so many bytes; the smaller, the less time a checkpoint takes."""
@@ -61,7 +60,7 @@ class SqliteJournal(Journal):
 
     def __init__(self, path: str, worker: Worker | None = None) -> None:
         self._path: Final = path
-        self._worker: Final = worker or Thread()
+        self._worker: Final = worker or DiskThread()
         self._rows: list[layout.Row] = []  # gathered, and not appended yet
         self._waiting = 0  # their characters
         self._asked = False  # they are written in the next turn of the loop
@@ -86,7 +85,7 @@ class SqliteJournal(Journal):
             file.abandon()
             raise
         self._appended = self._synced = file.newest
-        self._worker.start(host.reactor)
+        self._worker.start(host)
         self._file = file
 
     def _load(self, file: File, contents: Contents) -> None:
@@ -192,23 +191,27 @@ class SqliteJournal(Journal):
     def _work(self, work: Callable[[], None]) -> None:
         """Have the worker sync, or checkpoint, which syncs as well."""
         self._busy = True
-        self._worker.do(work).addCallbacks(self._is_synced, self._work_failed, callbackArgs=(self._appended,))
+        number = self._appended
 
-    def _work_failed(self, failure: Failure) -> None:
-        if self._file is not None:
-            self._fail(failure.value)
+        def done(problem: BaseException | None) -> None:
+            if self._file is None:
+                return
+            if problem is not None:
+                self._fail(problem)
+            else:
+                self._is_synced(self._file, number)
 
-    def _is_synced(self, _: None, number: int) -> None:
+        self._worker.do(work, done)
+
+    def _is_synced(self, file: File, number: int) -> None:
         self._busy = self._lent = False
-        if self._file is None:
-            return
         self._syncs += 1
         self._synced = number
         if not self._host.sync:
             self._tell_synced(number)
         self._write()
         if not self._lent:
-            self._look_after(self._file)
+            self._look_after(file)
 
     @contextmanager
     def _or_fail(self) -> Iterator[None]:
