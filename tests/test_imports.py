@@ -38,7 +38,11 @@ ROOMS = {
 }
 """What the modules of each room may import, besides each other."""
 
-COMPILED = sorted(name for name in MODULES if name in LANGUAGE or name.startswith(("kvd.core.", "kvd.stores.memory.")))
+COMPILED = sorted(
+    name
+    for name in MODULES
+    if name in LANGUAGE or name.startswith(("kvd.core.", "kvd.stores.memory.", "kvd.stores.sqlite."))
+)
 """What knows no Twisted, and is compiled but for the errors and the compiler's own word."""
 
 

@@ -117,6 +117,7 @@ class StoreService(Service):
                 self.seconds,
                 soon(self.clock),
                 from_thread(self.clock),
+                _tell,
                 self._sync,
                 self.core.budget,
                 receipt_times(limits),
@@ -273,6 +274,10 @@ def receipt_times(limits: Limits) -> tuple[float, float]:
     longest = limits.transaction_time
     remembered = max(limits.receipt_time, longest) if limits.receipt_time else inf
     return remembered, longest or remembered
+
+
+def _tell(line: str) -> None:
+    log.info("{line}", line=line)
 
 
 def is_compiled() -> bool:

@@ -18,6 +18,7 @@ def host(limit: int = 0) -> Host:
         clock.seconds,
         lambda call: clock.callLater(0, call),
         lambda call: clock.callLater(0, call),
+        lambda line: None,
         0.0,
         Budget(limit),
         (3600.0, 600.0),

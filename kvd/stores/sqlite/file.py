@@ -189,8 +189,11 @@ class File:
         self._connection.execute("COMMIT")
 
     def append(self, rows: list[Row]) -> None:
-        """Append commits."""
-        self._connection.executemany("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        """Append commits, as a transaction of SQLite's."""
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        connection.execute("COMMIT")
 
     def fold(self, pairs: list[tuple[str, str]]) -> None:
         """Write pairs into the table of pairs."""

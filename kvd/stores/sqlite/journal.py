@@ -16,9 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
-
 from kvd.accounts import MIB, Account
 from kvd.errors import Unavailable
 from kvd.interfaces import Host, Receipt, Writes
@@ -44,8 +41,6 @@ ROW_BYTES: Final = 300
 LOOK_EVERY: Final = 0.2
 """Seconds between two looks at the room on the disk."""
 
-log = Logger()
-
 
 class SqliteJournal(Journal):
     """Keeps a store in a file.
@@ -66,7 +61,7 @@ class SqliteJournal(Journal):
         self._asked = False  # they are written in the next turn of the loop
         self._busy = False  # the worker works
         self._lent = False  # and has the connection
-        self._timer: IDelayedCall | None = None
+        self._timer: Any = None
         self._folds = False  # in the background
         self._next_look = 0.0
         self._syncs = 0
@@ -99,7 +94,7 @@ class SqliteJournal(Journal):
                 now = self._host.seconds()
                 if now - told > 2:
                     told = now
-                    log.info("{number} keys are loaded from {path}", number=number, path=self._path)
+                    self._host.tell(f"{number} keys are loaded from {self._path}")
                 yield piece
 
         contents.restore(pairs())
@@ -113,13 +108,9 @@ class SqliteJournal(Journal):
                 if name is not None:
                     contents.remember(Receipt(user, name), bool(committed), commit, max(0, wall - at) / 1000)
         contents.restored(file.newest, max(0, wall - file.about("receipts_since")) / 1000)
-        log.info(
-            "{path} is loaded: {keys} keys, and {commits} commits after them, in {seconds:.2f} s",
-            path=self._path,
-            keys=number,
-            commits=file.newest - file.folded,
-            seconds=self._host.seconds() - began,
-        )
+        took = self._host.seconds() - began
+        commits = file.newest - file.folded
+        self._host.tell(f"{self._path} is loaded: {number} keys, and {commits} commits after them, in {took:.2f} s")
 
     # Commits.
 
@@ -177,8 +168,7 @@ class SqliteJournal(Journal):
             size += len(self._rows[place][6])
             place += 1
         rows, self._rows = self._rows[:place], self._rows[place:]
-        with file.transaction():
-            file.append(rows)
+        file.append(rows)
         self._appended = rows[-1][0]
         self._waiting -= size
         self._account.set(self._waiting + len(self._rows) * ROW_BYTES + self._folder.memory())
@@ -199,19 +189,27 @@ class SqliteJournal(Journal):
             if problem is not None:
                 self._fail(problem)
             else:
-                self._is_synced(self._file, number)
+                self._is_synced(number)
 
         self._worker.do(work, done)
 
-    def _is_synced(self, file: File, number: int) -> None:
+    def _is_synced(self, number: int) -> None:
         self._busy = self._lent = False
         self._syncs += 1
         self._synced = number
         if not self._host.sync:
             self._tell_synced(number)
+        # Those who are answered now may ask again at once, and then share the next sync with those who wait.
+        self._asked = True
+        self._host.soon(self._soon_after)
+
+    def _soon_after(self) -> None:
+        self._host.soon(self._go_on)
+
+    def _go_on(self) -> None:
         self._write()
-        if not self._lent:
-            self._look_after(file)
+        if self._file is not None and not self._lent:
+            self._look_after(self._file)
 
     @contextmanager
     def _or_fail(self) -> Iterator[None]:
