@@ -42,11 +42,11 @@ class DiskThread(Worker):
 
     def __init__(self) -> None:
         self._asked: SimpleQueue[tuple[Callable[[], None], Done] | None] = SimpleQueue()
-        self._thread = Thread(target=self._run, name="kvd-disk", daemon=True)
+        self._runner = Thread(target=self._run, name="kvd-disk", daemon=True)
 
     def start(self, host: Host) -> None:
         self._from_thread = host.from_thread
-        self._thread.start()
+        self._runner.start()
 
     def _run(self) -> None:
         while (asked := self._asked.get()) is not None:
@@ -63,4 +63,4 @@ class DiskThread(Worker):
 
     def stop(self) -> None:
         self._asked.put(None)
-        self._thread.join()
+        self._runner.join()
