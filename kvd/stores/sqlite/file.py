@@ -144,7 +144,7 @@ class File:
         """The commits that are not folded, and those with a receipt, from old to new, each with its writes."""
         expected = self.folded + 1
         rows = self._connection.execute(
-            "SELECT * FROM commits WHERE number > ? OR receipt IS NOT NULL ORDER BY number", (self.folded,)
+            "SELECT * FROM commits WHERE number > ? OR receipt > '' ORDER BY number", (self.folded,)
         )
         while found := self._fetch(rows):
             piece = []
@@ -219,7 +219,7 @@ class File:
 
     def forget_commits(self, first: int, last: int) -> None:
         """Remove folded commits without a receipt."""
-        self._connection.execute("DELETE FROM commits WHERE number BETWEEN ? AND ? AND receipt IS NULL", (first, last))
+        self._connection.execute("DELETE FROM commits WHERE number BETWEEN ? AND ? AND receipt = ''", (first, last))
 
     def forget_receipts(self, before: int, last: int, most: int) -> bool:
         """Remove folded commits that were kept for their receipts and are too old.

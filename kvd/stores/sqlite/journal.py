@@ -105,8 +105,8 @@ class SqliteJournal(Journal):
                 if commit > file.folded:
                     contents.repeat(writes)
                     self._folder.wrote(writes, len(text))
-                if name is not None:
-                    contents.remember(Receipt(user, name), bool(committed), commit, max(0, wall - at) / 1000)
+                if name:
+                    contents.remember(Receipt(user or None, name), bool(committed), commit, max(0, wall - at) / 1000)
         contents.restored(file.newest, max(0, wall - file.about("receipts_since")) / 1000)
         took = self._host.seconds() - began
         commits = file.newest - file.folded
