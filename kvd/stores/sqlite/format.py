@@ -33,8 +33,8 @@ VERSION: Final = 1
 Row = tuple[int, int, int, str, str, int, str, int]
 """A commit: number, when (in milliseconds since 1970 UTC), client, user, receipt, whether it committed, writes, sum.
 
-There is no None and no bool in it: Python's sqlite3 takes a microsecond to find out what to do with each of them. User and
-receipt are empty if there is none.
+There is no None and no bool in it: Python's sqlite3 takes a microsecond to find out what to do with each of them. User
+and receipt are empty if there is none.
 """
 
 Pair = tuple[str, str, int | None, int]
