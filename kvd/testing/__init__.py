@@ -55,8 +55,8 @@ class MemoryServer:
     :ivar network_delay: called for each batch of bytes that is sent, with True if a client sends it; how many
         seconds it is on its way. None can overtake an earlier one of the same connection.
     :ivar reachable: whether clients can connect.
-    :ivar tells_outcomes: whether clients can ask what became of a COMMIT whose reply was lost. If not, the connection on
-        which they ask breaks, and what they raise in the end is OutcomeUnknown.
+    :ivar tells_outcomes: whether clients can learn what became of a COMMIT whose reply was lost. If not, the
+        connection on which they ask breaks, and in the end they raise OutcomeUnknown.
     """
 
     def __init__(self, store: MemoryStore | None = None) -> None:
