@@ -143,8 +143,11 @@ class Link:
             self.drop(requests.unasked(data) if data else self._not_connected(problem))
             return [(None, self._refused()) for _ in asked]
         opened = self._opened
-        if opened is not None and not opened.writes:
-            opened.writes = any(request.changing and request.name != "COMMIT" for request in asked)
+        if opened is not None:
+            # Not with any(): an exception that comes while its generator is being closed would be lost.
+            for request in asked:
+                if request.changing and request.name != "COMMIT":
+                    opened.writes = True
         if asked[0].name == "START":
             self._began = receipts.uptime()
         talk = self._lines.exchange(b"".join([request.line for request in asked]), len(asked), self.timeout)
