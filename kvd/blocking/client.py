@@ -222,7 +222,7 @@ class Client(Savepoints):
         """See what became of a COMMIT that had no reply, and be connected again if that could be learnt.
 
         :param limit: seconds for which to ask.
-        :param link: the connection on which it was sent.
+        :param link: the connection on which it was sent, and which is closed.
         :param lost: its error.
         """
         assert opened.receipt is not None
@@ -230,7 +230,7 @@ class Client(Savepoints):
             outcome, new = self._learn(opened.receipt, limit, lambda: self._link is not None)
         except KvdError as error:
             raise receipts.unsettled(lost, error.mesg, opened.receipt) from error
-        if self._link is link and not link.usable:
+        if self._link is link:
             self._link = new
         else:  # another thread has connected, or disconnected
             new.drop(_not_connected())
@@ -310,6 +310,7 @@ class Client(Savepoints):
             if opened is None or opened.receipt is None:
                 raise
             lost = problem
+            link.drop(_not_connected())  # as at the end of a block
         self._settle(self.timeout, link, opened, lost)
 
     def rollback(self) -> None:
