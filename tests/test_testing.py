@@ -289,7 +289,7 @@ def test_the_example_in_the_documentation_passes() -> None:
     tests = [value for name, value in names.items() if name.startswith("test_")]
     for test in tests:
         test()
-    assert len(tests) == 4
+    assert len(tests) == 5
     result = unittest.TestResult()
     unittest.TestLoader().loadTestsFromTestCase(names["Visits"]).run(result)
     assert result.testsRun == 1
