@@ -24,7 +24,7 @@ MODULES = {
 LANGUAGE = {"kvd.accounts", "kvd.compiler", "kvd.errors", "kvd.interfaces", "kvd.wire"}
 """What all parts speak."""
 
-CLIENT_SIDE = {"kvd", "kvd.errors", "kvd.wire", "kvd.requests", "kvd.client", "kvd.blocking"}
+CLIENT_SIDE = {"kvd", "kvd.errors", "kvd.wire", "kvd.requests", "kvd.receipts", "kvd.client", "kvd.blocking"}
 
 ROOMS = {
     "kvd.core": LANGUAGE,
