@@ -67,6 +67,7 @@ class SqliteJournal(Journal):
         self._asked = False  # they are written in the next turn of the loop
         self._busy = False  # the worker works
         self._lent = False  # and has the connection
+        self._worker_error: Exception | None = None
         self._timer: IDelayedCall | None = None
         self._folds = False  # in the background
         self._next_look = 0.0
@@ -192,7 +193,15 @@ class SqliteJournal(Journal):
     def _work(self, work: Callable[[], None]) -> None:
         """Have the worker sync, or checkpoint, which syncs as well."""
         self._busy = True
-        self._worker.do(work).addCallbacks(self._is_synced, self._work_failed, callbackArgs=(self._appended,))
+
+        def do() -> None:
+            try:
+                work()
+            except Exception as error:
+                self._worker_error = error  # a stop does not wait for the reactor to be told
+                raise
+
+        self._worker.do(do).addCallbacks(self._is_synced, self._work_failed, callbackArgs=(self._appended,))
 
     def _work_failed(self, failure: Failure) -> None:
         if self._file is not None:
@@ -258,6 +267,8 @@ class SqliteJournal(Journal):
         self._worker.stop()
         if self._timer is not None:
             self._timer.cancel()
+        if self._file is not None and self._worker_error is not None:
+            self._fail(self._worker_error)
         file, self._file = self._file, None
         if file is not None:
             with self._or_fail():
