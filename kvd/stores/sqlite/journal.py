@@ -43,7 +43,7 @@ ROW_BYTES: Final = 300
 """What a commit that waits takes in memory, beside its text."""
 
 LOOK_EVERY: Final = 0.2
-"""Seconds between two looks at the room on the disk."""
+"""Seconds between two looks at the room on the disk, and for how long a commit relies on one."""
 
 log = Logger()
 
@@ -71,6 +71,7 @@ class SqliteJournal(Journal):
         self._timer: IDelayedCall | None = None
         self._folds = False  # in the background
         self._next_look = 0.0
+        self._relies_until = 0.0  # on what was seen of the disk
         self._syncs = 0
 
     def start(self, host: Host, contents: Contents, synced: Callable[[int], None]) -> None:
@@ -126,8 +127,11 @@ class SqliteJournal(Journal):
     # Commits.
 
     def admit(self, writes: Writes) -> None:
-        if self._disk.is_low() and not self._lent:
-            self._disk.look()
+        if not self._lent:  # others may have filled the disk while nobody wrote here
+            now = self._host.seconds()
+            if now >= self._relies_until or self._disk.is_low():
+                self._relies_until = now + LOOK_EVERY
+                self._disk.look()
         self._disk.admit(writes)
         if self._waiting > WAITING:
             raise Unavailable(
