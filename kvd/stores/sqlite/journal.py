@@ -129,10 +129,10 @@ class SqliteJournal(Journal):
     def admit(self, writes: Writes) -> None:
         if not self._lent:  # others may have filled the disk while nobody wrote here
             now = self._host.seconds()
-            if now >= self._relies_until or self._disk.is_low():
+            if now >= self._relies_until or not self._disk.is_roomy():
                 self._relies_until = now + LOOK_EVERY
                 self._disk.look()
-        self._disk.admit(writes)
+        self._disk.admit(writes, self._waiting)
         if self._waiting > WAITING:
             raise Unavailable(
                 f"the disk is too slow: {self._waiting} characters wait to be written, and at most {WAITING} may; "

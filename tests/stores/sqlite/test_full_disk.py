@@ -128,6 +128,22 @@ def test_a_disk_that_was_filled_while_nobody_wrote_is_noticed_before_the_next_co
         assert ask(client, "COUNT")["result"] == 1
 
 
+def test_commits_that_wait_for_the_disk_count_as_if_they_were_there(disk: Disk) -> None:
+    with disk.daemon(constants=WATCHFUL).started() as daemon:
+        client = daemon.client()
+        disk.order(f"free {info(client)['disk_reserve'] + 10_000_000}", "block_sync w 0")
+        client.send(b"PUT first 1\n")
+        disk.wait_for(lambda disk: disk.syncing() == "w", "the sync")
+        other = daemon.client()
+        other.send(b"".join(b"PUT %d %s\n" % (number, b"x" * 1_000_000) for number in range(10)))
+        watcher = daemon.client()
+        disk.wait_for(lambda disk: ask(watcher, "INFO commands")["result"]["calls"]["PUT"] == 11, "the commits")
+        disk.order()
+        replies = [json.loads(other.line()) for _ in range(10)]
+        assert 1 <= replies.count(OK) <= 4  # four bytes are reckoned for a character
+        assert_refused(replies[-1])
+
+
 def test_what_was_removed_makes_room_in_the_file_for_what_comes(disk: Disk) -> None:
     with disk.daemon(constants=WATCHFUL).started() as daemon:
         client = daemon.client()
