@@ -67,7 +67,8 @@ class File:
     def _open(self) -> sqlite3.Connection:
         with suppress(FileNotFoundError), open(self.path, "rb") as file:
             head = file.read(16)
-            if head and head != b"SQLite format 3\0":
+            # If the power was lost while the file was made, anything may be there, and SQLite undoes it.
+            if head and head != b"SQLite format 3\0" and not os.path.exists(f"{self.path}-journal"):
                 raise CannotOpen(f"{self.path} is not a file of kvd; name another one")
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=0)
         try:
