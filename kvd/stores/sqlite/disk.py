@@ -47,19 +47,23 @@ class Disk:
         """Whether there is no more than the reserve."""
         return self.free <= self.reserve
 
-    def admit(self, writes: Writes) -> None:
+    def is_roomy(self) -> bool:
+        """Whether there is so much that no commit needs a closer look."""
+        return self.free > self.reserve + ROOMY
+
+    def admit(self, writes: Writes, waiting: int) -> None:
         """Refuse a commit for which there is no room.
 
+        :param waiting: characters of commits that were admitted, and are not written yet.
         :raise kvd.errors.Unavailable: there is none.
         """
-        above = self.free - self.reserve
-        if above > ROOMY:
+        if self.is_roomy():
             return
         size = sum(len(key) + len(value) for key, value in writes.items() if value is not None)
         if size == 0:  # it removes something, or settles a receipt
             if self.free > self.reserve // LAST:
                 return
-        elif above > 4 * size:  # at most four bytes a character
+        elif self.free - self.reserve > 4 * (waiting + size):  # at most four bytes a character
             return
         raise Unavailable(
             f"the disk is nearly full: {max(self.free, 0)} bytes are free, and {self.reserve} are kept in reserve; "

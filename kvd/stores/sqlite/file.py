@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 from uuid import uuid4
 
+from kvd.accounts import MIB
 from kvd.interfaces import CannotOpen
 from kvd.stores.sqlite import format as layout
 from kvd.stores.sqlite.format import Row
@@ -67,7 +68,8 @@ class File:
     def _open(self) -> sqlite3.Connection:
         with suppress(FileNotFoundError), open(self.path, "rb") as file:
             head = file.read(16)
-            if head and head != b"SQLite format 3\0":
+            # If the power was lost while the file was made, anything may be there, and SQLite undoes it.
+            if head and head != b"SQLite format 3\0" and not os.path.exists(f"{self.path}-journal"):
                 raise CannotOpen(f"{self.path} is not a file of kvd; name another one")
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=0)
         try:
@@ -77,13 +79,13 @@ class File:
             self._check_kind(connection)
             connection.execute("COMMIT")
             self._sync_directory()
+            self._write_wal_anew()
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
                 raise self.damaged(found)
-            # What an earlier process left in the -wal file may be in the system's cache alone. Write it down anew.
             _checkpoint(connection, "TRUNCATE")
             self.folded = int(_about(connection, "folded"))
             (newest,) = connection.execute("SELECT max(number) FROM commits").fetchone()
@@ -116,6 +118,18 @@ class File:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+    def _write_wal_anew(self) -> None:
+        """Write what an earlier process left in the ``-wal`` file over itself, and sync that.
+
+        If a sync had failed there, some of it is in the system's cache alone, and taken for written. A checkpoint would
+        move it to the database; a power loss in the middle would leave half of it there, and nothing to mend that with.
+        """
+        with suppress(FileNotFoundError), open(f"{self.path}-wal", "r+b", buffering=0) as file:
+            place = 0
+            while piece := os.pread(file.fileno(), MIB, place):
+                place += os.pwrite(file.fileno(), piece, place)
+            os.fdatasync(file.fileno())
 
     # What is read at the start.
 

@@ -39,7 +39,7 @@ ROW_BYTES: Final = 300
 """What a commit that waits takes in memory, beside its text."""
 
 LOOK_EVERY: Final = 0.2
-"""Seconds between two looks at the room on the disk."""
+"""Seconds between two looks at the room on the disk, and for how long a commit relies on one."""
 
 
 class SqliteJournal(Journal):
@@ -61,9 +61,11 @@ class SqliteJournal(Journal):
         self._asked = False  # they are written in the next turn of the loop
         self._busy = False  # the worker works
         self._lent = False  # and has the connection
+        self._worker_error: Exception | None = None
         self._timer: Any = None
         self._folds = False  # in the background
         self._next_look = 0.0
+        self._relies_until = 0.0  # on what was seen of the disk
         self._syncs = 0
 
     def start(self, host: Host, contents: Contents, synced: Callable[[int], None]) -> None:
@@ -115,9 +117,12 @@ class SqliteJournal(Journal):
     # Commits.
 
     def admit(self, writes: Writes) -> None:
-        if self._disk.is_low() and not self._lent:
-            self._disk.look()
-        self._disk.admit(writes)
+        if not self._lent:  # others may have filled the disk while nobody wrote here
+            now = self._host.seconds()
+            if now >= self._relies_until or not self._disk.is_roomy():
+                self._relies_until = now + LOOK_EVERY
+                self._disk.look()
+        self._disk.admit(writes, self._waiting)
         if self._waiting > WAITING:
             raise Unavailable(
                 f"the disk is too slow: {self._waiting} characters wait to be written, and at most {WAITING} may; "
@@ -183,6 +188,13 @@ class SqliteJournal(Journal):
         self._busy = True
         number = self._appended
 
+        def do() -> None:
+            try:
+                work()
+            except Exception as error:
+                self._worker_error = error  # a stop does not wait for the reactor to be told
+                raise
+
         def done(problem: BaseException | None) -> None:
             if self._file is None:
                 return
@@ -191,7 +203,7 @@ class SqliteJournal(Journal):
             else:
                 self._is_synced(number)
 
-        self._worker.do(work, done)
+        self._worker.do(do, done)
 
     def _is_synced(self, number: int) -> None:
         self._busy = self._lent = False
@@ -259,6 +271,8 @@ class SqliteJournal(Journal):
         self._worker.stop()
         if self._timer is not None:
             self._timer.cancel()
+        if self._file is not None and self._worker_error is not None:
+            self._fail(self._worker_error)
         file, self._file = self._file, None
         if file is not None:
             with self._or_fail():
