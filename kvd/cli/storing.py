@@ -1,0 +1,87 @@
+"""A transaction that stores lines of a file: sent as a whole, and answered as a whole."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from kvd import requests
+from kvd.cli.connecting import Trouble, told
+from kvd.cli.files import called
+from kvd.cli.program import REFUSED, Problem
+from kvd.client.link import Link
+from kvd.errors import Internal
+
+KEYS = 1000
+"""The most keys of a transaction; and the bytes of requests after which no more are added."""
+BYTES = 1024 * 1024
+
+OK = b'{"status": "Ok"}'
+
+
+class Batch:
+    """The lines of a transaction.
+
+    :param last: the last line before them.
+    :ivar last: the last line that belongs here, or needs nothing to be stored.
+    :ivar lines: the number of each line whose pair is stored.
+    :ivar bytes: the size of their requests.
+    """
+
+    def __init__(self, last: int) -> None:
+        self.last = last
+        self.lines: list[int] = []
+        self.bytes = 0
+        self._requests: list[bytes] = []
+        self._over: Deferred[bytes] = Deferred()
+        self._refused: tuple[int, bytes] | None = None  # the first line that was refused, and the reply; 0: no line
+
+    def add(self, line: int, request: bytes) -> None:
+        """Add the request that stores a line."""
+        self.lines.append(line)
+        self._requests.append(request)
+        self.bytes += len(request)
+
+    def send(self, link: Link) -> None:
+        """Send all of it."""
+        if not self.lines:
+            self._over.callback(OK)
+            return
+        self._ask(link, b"START\n", 0)
+        for line, request in zip(self.lines, self._requests, strict=True):
+            self._ask(link, request, line)
+        self._requests.clear()
+        link.send(b"COMMIT\n").chainDeferred(self._over)
+
+    def _ask(self, link: Link, request: bytes, line: int) -> None:
+        link.send(request).addCallbacks(self._note, _ignore, callbackArgs=(line,))
+
+    def _note(self, reply: bytes, line: int) -> None:
+        if reply != OK and self._refused is None:
+            self._refused = line, reply
+
+    async def stored(self, server: str, file: str) -> None:
+        """Wait until it is stored.
+
+        :param server: the server's name, for messages; and the file's.
+        :raise Problem: it is not, or nobody knows.
+        """
+        try:
+            last = await self._over
+        except CancelledError:
+            raise
+        except Exception as error:
+            raise Trouble(server, told(error)) from None
+        line, reply = self._refused or (0, last)
+        if reply == OK:
+            return
+        try:
+            found = requests.reply(reply)
+        except Internal as error:
+            raise Trouble(server, error.mesg) from None
+        said = f"{found.get('code')}: {found.get('mesg')}"
+        raise Problem(f"{called(file, 'input')}, line {line}: {said}" if line else f"{server}: {said}", REFUSED)
+
+
+def _ignore(failure: Failure) -> None:
+    """What ended the connection; COMMIT tells."""
