@@ -106,7 +106,7 @@ class Loading:
                 raise ValueError("the key ends in the future, and keys can't end yet on this server")
             self.ended += 1
             return
-        self._batch.add(self._line, wire.request("PUT", key, value))
+        self._batch.add(self._line, f'["PUT", {wire.quote(key)}, {wire.quote(value)}]\n'.encode("ascii"))
 
     async def finish(self) -> None:
         """Store what has been taken, and wait until it is stored."""
