@@ -22,6 +22,10 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
+class CannotOpen(Exception):
+    """The store can't be opened. The message tells the user why, and what to do, in one line."""
+
+
 class TimedOut(Exception):
     """A Deferred did not fire in time. It is thrown into the steps that wait for it."""
 
@@ -221,6 +225,8 @@ class Host(NamedTuple):
     :ivar reactor: Twisted's reactor, or a Clock.
     :ivar seconds: tells the time; it never goes back.
     :ivar budget: the account of the server's memory; what a store keeps in memory is held there.
+    :ivar soon: has a function called in the event loop's next turn.
+    :ivar sync: seconds for which a commit may wait for the disk; 0: it is answered when it is there.
     :ivar receipt_times: for how many seconds receipts are remembered, and for how many at least, because a
         transaction may live that long.
     :ivar synced: to be called each time :attr:`Store.durable` has grown.
@@ -232,6 +238,8 @@ class Host(NamedTuple):
 
     reactor: Any
     seconds: Callable[[], float]
+    soon: Callable[[Callable[[], None]], object]
+    sync: float
     budget: Budget
     receipt_times: tuple[float, float]
     synced: Callable[[], None]
@@ -266,7 +274,10 @@ class Store(ABC):
 
     @abstractmethod
     def start(self, host: Host) -> Later[None] | None:
-        """Open files, or begin to connect. Called once, after twistd has forked."""
+        """Open files, or begin to connect. Called once, after twistd has forked.
+
+        :raise CannotOpen: there is no way to serve what is there.
+        """
 
     @abstractmethod
     def stop(self) -> Later[None] | None:

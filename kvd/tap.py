@@ -8,6 +8,8 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -20,6 +22,7 @@ from kvd.daemon.listen import server_endpoint
 from kvd.daemon.options import Options, limits_from
 from kvd.daemon.ports import CannotStart, Port
 from kvd.daemon.service import StoreService, is_compiled
+from kvd.interfaces import CannotOpen
 from kvd.reactor import transport_name
 
 log = Logger()
@@ -47,19 +50,29 @@ class Daemon(MultiService):
 
         :raise CannotStart: if a port can't be bound.
         """
-        try:
+        with self._telling_why():
             super().privilegedStartService()
-        except CannotStart as error:
+
+    @contextmanager
+    def _telling_why(self) -> Iterator[None]:
+        """If the daemon can't start, say so in one line."""
+        try:
+            yield
+        except (CannotStart, CannotOpen) as error:
             print(f"kvd: {error}", file=sys.__stderr__)  # by now twistd sends sys.stderr to the log
             if self._on_terminal:
-                raise SystemExit(1) from None  # or it would be told twice
-            raise
+                raise CannotStart(1) from None  # or it would be told twice
+            raise CannotStart(str(error)) from None
 
     def startService(self) -> None:
-        """Start, and say so."""
+        """Start, and say so.
+
+        :raise CannotStart: if the store can't be opened.
+        """
         ignore_signals()
         calm_collector()
-        super().startService()
+        with self._telling_why():
+            super().startService()
         log.info(
             "kvd {version} listens on {ports}; store {store} ({promise}); transport {transport}; core {core}",
             version=kvd.__version__,
@@ -131,7 +144,7 @@ def makeService(options: Options, reactor: Any = None) -> Daemon:
         from twisted.internet import reactor
     limits = limits_from(options)
     note = allow_open_files(limits)
-    store = StoreService(options.made_store, reactor, limits, time.monotonic, die)
+    store = StoreService(options.made_store, reactor, limits, time.monotonic, die, options["sync"] or 0.0)
     factories = {name: protocol(store) for name, protocol in options.protocols.items()}
     ports = []
     for listener in options.listeners:

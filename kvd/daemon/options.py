@@ -11,7 +11,7 @@ from kvd.core.limits import Limits
 from kvd.daemon.listeners import DEFAULT_PROTOCOL, Listener, listener
 from kvd.errors import KvdError
 from kvd.interfaces import Store
-from kvd.numbers import count, seconds, size
+from kvd.numbers import count, positive, seconds, size
 from kvd.numbers import port as port_number
 from kvd.plugins import IProtocolPlugin, IStorePlugin, known
 from kvd.reactor import install_reactor
@@ -61,6 +61,11 @@ def limits_from(options: usage.Options) -> Limits:
     )
 
 
+def sync(value: str) -> float:
+    """Seconds for which a commit may wait for the disk; 0: it is answered when it is there."""
+    return 0.0 if value == "always" else positive(value)
+
+
 class Options(usage.Options):
     """The options of ``twistd kvd``."""
 
@@ -76,6 +81,7 @@ class Options(usage.Options):
         ["port", "p", None, f"TCP port for lines. [default: {DEFAULT_PORT}, unless --listen has some]", port_number],
         ["interface", "i", "127.0.0.1", "Address that --port listens on."],
         ["store", "s", "memory", "Where the data is, NAME or NAME:ARGUMENT; the stores are listed below."],
+        ["sync", None, None, "always, or SECONDS: when a store on a disk syncs it. [default: always]", sync],
         *LIMITS,
     ]
     optFlags: ClassVar = [

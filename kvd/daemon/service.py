@@ -73,6 +73,7 @@ class StoreService(Service):
     :param limits: what protects it; the defaults if it is not given.
     :param seconds: tells the time; the clock's if it is not given. A reactor's may stand still while it is busy.
     :param die: ends the process at once, for the reason given, because what was applied can't be made durable.
+    :param sync: seconds for which a commit may wait for the disk; 0: it is answered when it is there.
     :ivar core: what the sessions share.
     :ivar refusals: how many clients are being told that there are too many.
     """
@@ -84,6 +85,7 @@ class StoreService(Service):
         limits: Limits | None = None,
         seconds: Callable[[], float] | None = None,
         die: Callable[[str], None] | None = None,
+        sync: float = 0.0,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -93,6 +95,7 @@ class StoreService(Service):
         self.turns = TurnQueue(clock, self.seconds, self.outbox.flush)
         self.walker = Walker(store, self.turns, clock, self.core.limits.store_wait)
         self._die = die
+        self._sync = sync
         self._streams: dict[int, Stream] = {}
         self._newcomers: dict[Stream, None] = {}  # in the order in which they came; some may have said something since
         self.refusals = 0
@@ -112,6 +115,8 @@ class StoreService(Service):
             Host(
                 self.clock,
                 self.seconds,
+                soon(self.clock),
+                self._sync,
                 self.core.budget,
                 receipt_times(limits),
                 self.outbox.synced,

@@ -32,7 +32,7 @@ from kvd.interfaces import (
     Writes,
     later,
 )
-from kvd.stores.memory.journal import Journal
+from kvd.stores.memory.journal import Contents, Journal
 from kvd.stores.memory.snapshots import MemorySnapshot
 from kvd.stores.memory.store import MemoryStore
 
@@ -199,12 +199,9 @@ class SlowSync(Journal):
     """Makes the commits of a memory store durable as a disk does: one sync at a time, for all that came before it.
 
     :param seconds: what a sync takes.
-    :ivar store: the store; ``MemoryStore(journal)`` made with this journal.
     :ivar syncs: how many there have been.
     :ivar broken: whether the next sync fails.
     """
-
-    store: MemoryStore
 
     def __init__(self, clock: Clock, seconds: float = 0.004) -> None:
         self._clock = clock
@@ -214,9 +211,20 @@ class SlowSync(Journal):
         self.syncs = 0
         self.broken = False
 
-    def start(self, host: Host) -> None:
-        """Learn whom to tell of a failure."""
+    def start(self, host: Host, contents: Contents, synced: Callable[[int], None]) -> None:
+        """Learn whom to tell of what."""
         self._host = host
+        self._synced = synced
+
+    def stop(self) -> None:
+        """There is nothing to close."""
+
+    def admit(self, writes: Writes) -> None:
+        """There is always room."""
+
+    def info(self) -> dict[str, Any]:
+        """Nothing to tell."""
+        return {}
 
     def append(self, number: int, writes: Writes, by: int, receipt: Receipt | None, committed: bool) -> None:
         """Have it synced with what else comes in this turn of the event loop."""
@@ -237,14 +245,13 @@ class SlowSync(Journal):
         if self._newest > number:
             self._busy = True
             self._begin()
-        self.store.synced(number)
+        self._synced(number)
 
 
 def slow_sync_store(clock: Clock, seconds: float = 0.004) -> tuple[MemoryStore, SlowSync]:
     """A memory store whose commits are applied at once and durable after a sync, and its journal."""
     journal = SlowSync(clock, seconds)
-    journal.store = MemoryStore(journal)
-    return journal.store, journal
+    return MemoryStore(journal), journal
 
 
 class StoreBroke(Exception):

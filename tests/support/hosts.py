@@ -16,6 +16,8 @@ def host(limit: int = 0) -> Host:
     return Host(
         clock,
         clock.seconds,
+        lambda call: clock.callLater(0, call),
+        0.0,
         Budget(limit),
         (3600.0, 600.0),
         lambda: None,

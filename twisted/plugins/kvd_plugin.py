@@ -13,4 +13,6 @@ kvd = ServiceMaker(
 
 memory = StorePlugin("memory", "kvd.stores.memory.store:memory", "keeps everything in memory, and forgets it on exit")
 
+sqlite = StorePlugin("sqlite", "kvd.stores.sqlite.store:sqlite", "sqlite:PATH keeps everything in a file as well")
+
 line = ProtocolPlugin("line", "kvd.protocols.line:factory", "kvd's own lines, for people and programs")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from heapq import merge
+from itertools import islice
 from typing import Final
 
 from sortedcontainers import SortedList
@@ -16,7 +17,7 @@ from sortedcontainers import SortedList
 from kvd.accounts import MIB, Account, Budget, memory_of
 from kvd.interfaces import Range, Receipt, Store, Writes
 from kvd.stores.memory.history import History
-from kvd.stores.memory.journal import Journal, Unsynced
+from kvd.stores.memory.journal import Contents, Journal, Unsynced
 from kvd.stores.memory.receipts import Receipts
 from kvd.stores.memory.split import SplitDict
 
@@ -30,7 +31,7 @@ HURRY: Final = 10_000
 """Records that are let go of at once where memory is short."""
 
 
-class Data:
+class Data(Contents):
     """The pairs of a store, and their past as far as snapshots see it.
 
     :param store: is told what its answers rest on.
@@ -113,8 +114,11 @@ class Data:
 
         :raise OutOfMemory: there is no room for them; nothing was stored.
         :raise ReceiptUsed: the receipt is used; nothing was stored.
+        :raise Unavailable: they can't be written to the disk; nothing was stored.
         """
         budget = self.budget
+        if self.journal is not None:
+            self.journal.admit(writes)
         if receipt is not None:
             self.receipts.check(receipt)
         if budget.used + LARGEST * len(writes) > budget.room:  # else there is room for sure
@@ -123,6 +127,17 @@ class Data:
                 budget.make_room(grown)
         if self.history.open:
             self._remember(writes, by)
+        changed = self._store_all(writes)
+        number = 0
+        if self.journal is not None:
+            number = self._write_down(self.journal, writes, by, changed, receipt)
+        if receipt is not None:
+            self.receipts.add(receipt, True, number)
+        if self.history.size and budget.used > budget.calm:
+            budget.relieve()
+
+    def _store_all(self, writes: Writes) -> bool:
+        """Whether any of them changed anything."""
         grown = 0
         changed = False
         for key, value in writes.items():
@@ -143,13 +158,7 @@ class Data:
                     self.order.remove(key)
                     grown -= pair_bytes(key, old)
         self.account.set(self.account.held + grown)
-        number = 0
-        if self.journal is not None:
-            number = self._write_down(self.journal, writes, by, changed, receipt)
-        if receipt is not None:
-            self.receipts.add(receipt, True, number)
-        if self.history.size and budget.used > budget.calm:
-            budget.relieve()
+        return changed
 
     def _write_down(self, journal: Journal, writes: Writes, by: int, changed: bool, receipt: Receipt | None) -> int:
         if not changed and receipt is None:  # but that there was nothing to remove may not be durable yet
@@ -164,10 +173,12 @@ class Data:
         """Make sure that no COMMIT with a receipt ever succeeds.
 
         :raise OutOfMemory: it can't be remembered.
+        :raise Unavailable: it can't be written to the disk.
         """
         self.receipts.check(receipt)
         number = 0
         if self.journal is not None:
+            self.journal.admit({})
             number = self.unsynced.committed({})
             self.sees(number)
             self.journal.append(number, {}, by, receipt, False)
@@ -185,6 +196,38 @@ class Data:
             history.replaced(key, old, by)
             if value is None:
                 self.dead.add(key)
+
+    # What the journal asks for.
+
+    def restore(self, pairs: Iterator[list[tuple[str, str]]]) -> None:
+        keys: list[str] = []
+        for piece in pairs:
+            grown = 0
+            for key, value in piece:
+                self.values.put(key, value)
+                keys.append(key)
+                grown += pair_bytes(key, value)
+            self.account.set(self.account.held + grown)
+        self.order.update(keys)  # at once, which is quick
+
+    def repeat(self, writes: Writes) -> None:
+        self._store_all(writes)
+
+    def remember(self, receipt: Receipt, committed: bool, number: int, age: float) -> None:
+        self.receipts.restore(receipt, committed, number, age)
+
+    def restored(self, number: int, complete: float) -> None:
+        self.unsynced.number = self.unsynced.durable = self._store.durable = number
+        self.receipts.restored(complete)
+
+    def size(self) -> tuple[int, int]:
+        return len(self.values), self.account.held
+
+    def value(self, key: str) -> str | None:
+        return self.values.get(key)
+
+    def keys_from(self, low: str, most: int) -> list[str]:
+        return list(islice(self.order.irange(low), most))
 
     # What the history asks for.
 

@@ -8,26 +8,94 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 from kvd.compiler import mypyc_attr
 from kvd.interfaces import Host, Receipt, Writes
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Journal(ABC):
-    """Makes commits durable, in the order of their numbers."""
+class Contents(ABC):
+    """What a store holds, as its journal sees it."""
 
     @abstractmethod
-    def start(self, host: Host) -> None:
-        """The store starts."""
+    def restore(self, pairs: Iterator[list[tuple[str, str]]]) -> None:
+        """Take all pairs from the disk, in the order of their keys, a piece at a time."""
+
+    @abstractmethod
+    def repeat(self, writes: Writes) -> None:
+        """Apply a commit from the disk."""
+
+    @abstractmethod
+    def remember(self, receipt: Receipt, committed: bool, number: int, age: float) -> None:
+        """Take a receipt from the disk, the oldest first.
+
+        :param number: of the commit that it came with.
+        :param age: seconds since then.
+        """
+
+    @abstractmethod
+    def restored(self, number: int, complete: float) -> None:
+        """Everything was taken from the disk.
+
+        :param number: of the newest commit.
+        :param complete: for how many seconds back all receipts are there.
+        """
+
+    @abstractmethod
+    def size(self) -> tuple[int, int]:
+        """The number of keys, and the bytes of memory that the pairs take."""
+
+    @abstractmethod
+    def value(self, key: str) -> str | None:
+        """The value of a key, or None."""
+
+    @abstractmethod
+    def keys_from(self, low: str, most: int) -> list[str]:
+        """Some keys in their order, from one on."""
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Journal(ABC):
+    """Makes the commits of a store durable, in the order of their numbers.
+
+    :ivar name: what ``--store`` calls a store with this journal.
+    :ivar promise: what happens to its data when the server ends.
+    """
+
+    name = "memory"
+    promise = "for tests"
+
+    @abstractmethod
+    def start(self, host: Host, contents: Contents, synced: Callable[[int], None]) -> None:
+        """Open what the commits are written to, and restore what was written earlier.
+
+        :param synced: is to be told that all commits up to a number are durable.
+        :raise kvd.interfaces.CannotOpen: that is not possible.
+        """
+
+    @abstractmethod
+    def admit(self, writes: Writes) -> None:
+        """Refuse a commit that can't be written down.
+
+        :raise kvd.errors.Unavailable: there is no room for it.
+        """
 
     @abstractmethod
     def append(self, number: int, writes: Writes, by: int, receipt: Receipt | None, committed: bool) -> None:
-        """Take a commit that was applied. :meth:`Unsynced.synced` is to be called when it is durable.
+        """Take a commit that was applied.
 
         :param committed: if not, nothing was committed: the receipt was settled.
         """
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Make everything durable, and close."""
+
+    @abstractmethod
+    def info(self) -> dict[str, Any]:
+        """Figures for INFO."""
 
 
 class Unsynced:

@@ -87,6 +87,21 @@ class Receipts:
         self._known[receipt] = _Record(committed, self._seconds() if at is None else at, number)
         self._account.set(self._account.held + RECEIPT_BYTES)
 
+    def restore(self, receipt: Receipt, committed: bool, number: int, age: float) -> None:
+        """Remember a receipt of an earlier run, younger than those that were restored before."""
+        if age <= self._time:
+            self._known[receipt] = _Record(committed, self._seconds() - age, number)
+            self._account.set(self._account.held + RECEIPT_BYTES)
+
+    def restored(self, complete: float) -> None:
+        """All receipts of some last seconds were restored; forget those for which there is no room."""
+        self.complete_since = self._seconds() - complete
+        most = self._account.share.budget.limit // SHARE
+        while self._account.held > most:
+            oldest = next(iter(self._known))
+            self.complete_since = max(self.complete_since, self._known.pop(oldest).at)
+            self._account.set(self._account.held - RECEIPT_BYTES)
+
     def known(self, receipt: Receipt) -> tuple[Outcome, int] | None:
         """What became of a COMMIT, and the number of the commit that says so; None if there was none."""
         record = self._known.get(receipt)

@@ -1,4 +1,4 @@
-"""The memory store: everything is forgotten when the process ends."""
+"""The memory store: serves everything from memory; a journal, if it has one, keeps it on a disk as well."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ class MemoryStore(Store):
 
     def __init__(self, journal: Journal | None = None) -> None:
         self._journal: Final = journal
+        if journal is not None:
+            self.name = journal.name
         self._synced: Callable[[], None] = _nothing
         budget = Budget(0)
         self._begin(budget, Receipts(Account(budget.receipts), _no_time, (3600.0, 600.0)), at_once)
@@ -39,10 +41,12 @@ class MemoryStore(Store):
         self._begin(host.budget, receipts, host.background)
         self._synced = host.synced
         if self._journal is not None:
-            self._journal.start(host)
+            self._journal.start(host, self.data, self.synced)
+            self.promise = self._journal.promise
 
     def stop(self) -> None:
-        """There is nothing to close."""
+        if self._journal is not None:
+            self._journal.stop()
 
     def synced(self, number: int) -> None:
         """All commits up to that number are durable."""
@@ -68,6 +72,7 @@ class MemoryStore(Store):
             "keys": len(self.data.values),
             "old_values": history.size,
             "old_values_bytes": history.account.held,
+            **({} if self._journal is None else self._journal.info()),
         }
 
 

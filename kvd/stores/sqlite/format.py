@@ -4,12 +4,12 @@ A commit is one row of ``commits``. Now and then the older commits are folded in
 the pairs of a store are those in ``folded`` and, on top of them, the commits after the number ``folded`` in ``about``.
 The view ``pairs`` puts the two together, for people who open the file with ``sqlite3``.
 
-``writes`` is a JSON array. Each of its items is ``[key, value]``, or ``[key, null]`` for a key that was removed. There is
-room for what may come: ``[key, value, ends]``, with the end in milliseconds since 1970 UTC, and ``{"from": low, "to":
-high}`` for a whole range that was removed before the other items were written. SQLite's JSON functions know no U+0000, so
-a text that holds some is written as the array of its parts.
+``writes`` is a JSON array. Each of its items is ``[key, value]``, or ``[key, null]`` for a key that was removed. There
+is room for what may come: ``[key, value, ends]``, with the end in milliseconds since 1970 UTC, and ``{"from": low,
+"to": high}`` for a whole range that was removed before the other items were written. SQLite's JSON functions know no
+U+0000, so a text that holds some is written as the array of its parts.
 
-SQLite tells when the structure of a file is damaged. So that damage inside of a text is noticed too, each row has a sum.
+SQLite tells when the structure of a file is damaged. Each row has a sum, so that a damaged text is noticed too.
 """
 
 from __future__ import annotations

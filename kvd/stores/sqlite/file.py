@@ -1,0 +1,289 @@
+"""The file of the SQLite store: opened by one process alone, checked, read, appended to, and closed.
+
+SQLite is in WAL mode: a commit is only appended to the ``-wal`` file, and whoever wants it to be durable syncs that
+file. There is exactly one connection, which locks the file: no other process can open it, and SQLite's fault that needs
+two connections (https://sqlite.org/wal.html#walresetbug) can't occur.
+
+**Nothing here may open and close the database file itself** while SQLite has it open: closing any descriptor of a file
+drops all POSIX locks that the process has on it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+from uuid import uuid4
+
+from kvd.interfaces import CannotOpen
+from kvd.stores.sqlite import format as layout
+from kvd.stores.sqlite.format import Row
+
+PIECE: Final = 10_000
+"""Rows that are read at a time."""
+
+_FRAME: Final = 24 + 4096
+"""Bytes of a page in the ``-wal`` file, with its header; the file's own header has 32."""
+
+
+class File:
+    """An open file.
+
+    :param path: absolute; it is made if it does not exist.
+    :raise CannotOpen: it can't be opened, or is not one that this store can read.
+    :ivar folded: the number of the commit up to which commits are folded.
+    :ivar newest: the number of the newest commit.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path: Final = path
+        self._frames = 0
+        self._salt = b""
+        try:
+            self._connection = self._open()
+            self._wal = os.open(f"{path}-wal", os.O_RDWR)
+        except (sqlite3.Error, OSError) as error:
+            raise self._cannot_open(error) from error
+
+    def _cannot_open(self, error: Exception) -> CannotOpen:
+        why = str(error)
+        if "locked" in why:
+            return CannotOpen(f"{self.path} is in use by another process; only one can have it open")
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+            return self.damaged(why)
+        if "UTF-8" in why:
+            return self.damaged(why)
+        return CannotOpen(f"can't open {self.path}: {why}")
+
+    def damaged(self, how: str) -> CannotOpen:
+        """The error for a file that can't be trusted."""
+        return CannotOpen(
+            f"{self.path} is damaged ({how}); put a backup in its place, or move it away to begin with an empty store"
+        )
+
+    def _open(self) -> sqlite3.Connection:
+        with suppress(FileNotFoundError), open(self.path, "rb") as file:
+            head = file.read(16)
+            if head and head != b"SQLite format 3\0":
+                raise CannotOpen(f"{self.path} is not a file of kvd; name another one")
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=0)
+        try:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("BEGIN EXCLUSIVE")  # takes the lock; it stays when the transaction ends
+            self._check_kind(connection)
+            connection.execute("COMMIT")
+            self._sync_directory()
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise self.damaged(found)
+            # What an earlier process left in the -wal file may be in the system's cache alone. Write it down anew.
+            _checkpoint(connection, "TRUNCATE")
+            self.folded = int(_about(connection, "folded"))
+            (newest,) = connection.execute("SELECT max(number) FROM commits").fetchone()
+            self.newest = max(self.folded, newest or 0)
+            connection.execute(  # the first write makes the -wal file anew
+                "INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", (self.newest + 1, uuid4().hex, layout.now())
+            )
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _check_kind(self, connection: sqlite3.Connection) -> None:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if application == layout.APPLICATION:
+            if version > layout.VERSION:
+                raise CannotOpen(
+                    f"{self.path} was written by a later version of kvd (its format is {version}, and this one knows "
+                    f"{layout.VERSION}); install that version"
+                )
+            return
+        if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone() != (0,):
+            raise CannotOpen(f"{self.path} is an SQLite database, but not one of kvd; name another file")
+        layout.create(connection)
+
+    def _sync_directory(self) -> None:
+        directory = os.open(os.path.dirname(self.path), os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    # What is read at the start.
+
+    def about(self, name: str) -> Any:
+        """What the file says about itself."""
+        return _about(self._connection, name)
+
+    def pairs(self) -> Iterator[list[tuple[str, str]]]:
+        """The folded pairs in the order of their keys, a piece at a time.
+
+        :raise CannotOpen: the file is damaged, or this version of kvd can't read it.
+        """
+        rows = self._connection.execute("SELECT key, value, ends, sum FROM folded ORDER BY key")
+        pair_sum = layout.pair_sum
+        while found := self._fetch(rows):
+            pairs = []
+            for key, value, ends, total in found:
+                if ends is not None:
+                    raise self._too_new("keys that end")
+                if total != pair_sum(key, value):
+                    raise self.damaged(f"the sum of the key {key!r} is wrong")
+                pairs.append((key, value))
+            yield pairs
+
+    def commits(self) -> Iterator[list[tuple[Row, dict[str, str | None]]]]:
+        """The commits that are not folded, and those with a receipt, from old to new, each with its writes."""
+        expected = self.folded + 1
+        rows = self._connection.execute(
+            "SELECT * FROM commits WHERE number > ? OR receipt IS NOT NULL ORDER BY number", (self.folded,)
+        )
+        while found := self._fetch(rows):
+            piece = []
+            for row in found:
+                number = row[0]
+                if row[7] != layout.row_sum(*row[:7]):
+                    raise self.damaged(f"the sum of commit {number} is wrong")
+                if number > self.folded:
+                    if number != expected:
+                        raise self.damaged(f"commit {expected} is missing")
+                    expected += 1
+                piece.append((row, self._writes(row[6]) if number > self.folded else {}))
+            yield piece
+
+    def _fetch(self, rows: sqlite3.Cursor) -> list[Any]:
+        try:
+            return rows.fetchmany(PIECE)
+        except sqlite3.Error as error:
+            raise self._cannot_open(error) from error
+
+    def _writes(self, text: str) -> dict[str, str | None]:
+        writes: dict[str, str | None] = {}
+        for item in json.loads(text):
+            if not isinstance(item, list) or len(item) != 2:
+                raise self._too_new("commits of another kind")
+            key, value = item
+            writes[layout.text_of(key)] = None if value is None else layout.text_of(value)
+        return writes
+
+    def _too_new(self, what: str) -> CannotOpen:
+        return CannotOpen(
+            f"{self.path} has {what}, which this version of kvd does not know; install the one that wrote it"
+        )
+
+    # What is written.
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A transaction of SQLite's. After it, what was written is in the ``-wal`` file, and not durable yet."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        yield
+        self._connection.execute("COMMIT")
+
+    def append(self, rows: list[Row]) -> None:
+        """Append commits."""
+        self._connection.executemany("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def fold(self, pairs: list[tuple[str, str]]) -> None:
+        """Write pairs into the table of pairs."""
+        layout.insert_pairs(self._connection, pairs)
+
+    def fold_removed(self, keys: list[str]) -> None:
+        """Remove keys from the table of pairs."""
+        self._connection.executemany("DELETE FROM folded WHERE key = ?", [(key,) for key in keys])
+
+    def folded_keys(self, low: str, most: int) -> list[str]:
+        """Some keys of the table of pairs in their order, from one on."""
+        rows = self._connection.execute("SELECT key FROM folded WHERE key >= ? ORDER BY key LIMIT ?", (low, most))
+        return [key for (key,) in rows]
+
+    def set_folded(self, number: int) -> None:
+        """All commits up to that number are folded."""
+        self.set_about("folded", number)
+        self.folded = number
+
+    def set_about(self, name: str, value: Any) -> None:
+        """Say something about the file."""
+        self._connection.execute("UPDATE about SET value = ? WHERE name = ?", (value, name))
+
+    def forget_commits(self, first: int, last: int) -> None:
+        """Remove folded commits without a receipt."""
+        self._connection.execute("DELETE FROM commits WHERE number BETWEEN ? AND ? AND receipt IS NULL", (first, last))
+
+    def forget_receipts(self, before: int, last: int, most: int) -> bool:
+        """Remove folded commits that were kept for their receipts and are too old.
+
+        :param before: the time, in milliseconds since 1970 UTC.
+        :param last: the newest commit that may be removed.
+        :param most: how many are looked at.
+        :return: whether there may be more.
+        """
+        found = self._connection.execute(
+            "SELECT number, at FROM commits WHERE number <= ? ORDER BY number LIMIT ?", (last, most)
+        ).fetchall()
+        old = []
+        for number, at in found:
+            if at >= before:
+                break
+            old.append((number, at))
+        if old:
+            self._connection.execute("DELETE FROM commits WHERE number <= ?", (old[-1][0],))
+            self.set_about("receipts_since", old[-1][1])
+        return len(old) == most
+
+    def sync(self) -> None:
+        """Make all that was appended durable."""
+        os.fdatasync(self._wal)
+
+    def checkpoint(self) -> None:
+        """Move what is in the ``-wal`` file to the database file, and begin with its first page again.
+
+        This syncs both files, which takes long, and so does the next write, which is done here for that reason.
+        """
+        _checkpoint(self._connection, "FULL")
+        self._connection.execute("UPDATE about SET value = value + 1 WHERE name = 'checkpoints'")
+
+    def abandon(self) -> None:
+        """Close it without having written anything."""
+        self._connection.close()
+        os.close(self._wal)
+
+    def close(self) -> None:
+        """Checkpoint, and close."""
+        _checkpoint(self._connection, "TRUNCATE")
+        self._connection.close()
+        os.close(self._wal)
+
+    # Figures.
+
+    def wal_bytes(self) -> int:
+        """How much of the ``-wal`` file is in use: its frames have the salt that its header has."""
+        salt = os.pread(self._wal, 8, 16)
+        if salt != self._salt:
+            self._salt, self._frames = salt, 0
+        while os.pread(self._wal, 8, 32 + self._frames * _FRAME + 8) == salt:
+            self._frames += 1
+        return self._frames * _FRAME
+
+    def unused_bytes(self) -> int:
+        """Bytes of pages in the file that hold nothing any more and will be used again."""
+        (pages,) = self._connection.execute("PRAGMA freelist_count").fetchone()
+        return int(pages) * 4096
+
+
+def _about(connection: sqlite3.Connection, name: str) -> Any:
+    return connection.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()[0]
+
+
+def _checkpoint(connection: sqlite3.Connection, how: str) -> None:
+    busy, pages, moved = connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
+    if busy or pages != moved:
+        raise sqlite3.OperationalError(f"a checkpoint moved {moved} of {pages} pages")
