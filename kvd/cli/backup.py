@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -38,6 +39,9 @@ class Options(files.Options):
 @contextmanager
 def _store(path: str) -> Iterator[sqlite3.Connection]:
     """A new store, which is there, with all that the ``with`` block has inserted, at the end of the block."""
+    for suffix in ("-wal", "-journal"):
+        if os.path.lexists(path + suffix):  # SQLite would take it for a part of the new file
+            raise Problem(f"{path}{suffix} is left of another file with that name; move it away, or name another file")
     try:
         with written(path, anew=True) as beside, closing(sqlite3.connect(beside, isolation_level=None)) as store:
             # A file that is not whole is removed, so it needs no protection from a crash.

@@ -25,13 +25,14 @@ class Options(program.Options):
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """Take options before the name and after it; Twisted would stop at the name."""
-        with suppress(GetoptError):  # Twisted will tell
+        try:
             found, rest = gnu_getopt(list(options or []), self.shortOpt, self.longOpt)
-            options = []
-            for name, value in found:
-                options += [name, value] if self._has_value(name) else [name]
-            options += ["--", *rest]
-        super().parseOptions(options)
+        except GetoptError as error:
+            raise usage.UsageError(str(error)) from None
+        named: list[str] = []
+        for name, value in found:
+            named += [name, value] if self._has_value(name) else [name]
+        super().parseOptions([*named, "--", *rest])
 
     def _has_value(self, name: str) -> bool:
         return f"{name[2:]}=" in self.longOpt if name.startswith("--") else f"{name[1:]}:" in self.shortOpt

@@ -114,6 +114,11 @@ class Loading:
         while self._sent:
             await self._settle()
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether transactions were sent of which nobody knows whether they are stored."""
+        return len(self._sent) > 0
+
     async def _send(self) -> None:
         batch, self._batch = self._batch, Batch(self._batch.last)
         self._sent.append(batch)
@@ -123,8 +128,9 @@ class Loading:
 
     async def _settle(self) -> None:
         """Wait until the oldest transaction that was sent is stored."""
-        batch = self._sent.popleft()
+        batch = self._sent[0]
         await batch.stored(self._server.name, self._file)
+        self._sent.popleft()
         self.sure = batch.last
         self.stored += len(batch.lines)
 
@@ -164,14 +170,18 @@ def _share(wanted: int, limit: object) -> int:
     return min(wanted, max(limit // 4, 1)) if isinstance(limit, int) and limit else wanted
 
 
-def _how_to_go_on(options: Options, sure: int) -> str:
+def _how_to_go_on(options: Options, loading: Loading) -> str:
     command = ["kvd", "load", options["file"]]
     for name in ("connect", "prefix"):
         if options[name] != Options()[name]:
             command += [f"--{name}", options[name]]
-    if sure:
-        command += ["--skip", str(sure)]
-    done = f"everything up to line {sure} is stored" if sure > options["skip"] else "nothing is surely stored"
+    if loading.sure:
+        command += ["--skip", str(loading.sure)]
+    done = "nothing is surely stored"
+    if loading.sure > options["skip"]:
+        done = f"everything up to line {loading.sure} is stored"
+        if loading.is_waiting:
+            done += ", and perhaps some lines after it"
     return f"{done}; to go on: {shlex.join(command)}"
 
 
@@ -193,9 +203,9 @@ async def _load(running: Program, options: Options, file: io.FileIO) -> Loading:
                     await loading.take(line)
             await loading.finish()
     except Problem as problem:
-        raise Problem(f"{problem}; {_how_to_go_on(options, loading.sure)}", problem.status) from None
+        raise Problem(f"{problem}; {_how_to_go_on(options, loading)}", problem.status) from None
     except CancelledError:
-        raise Interrupted(f"interrupted; {_how_to_go_on(options, loading.sure)}") from None
+        raise Interrupted(f"interrupted; {_how_to_go_on(options, loading)}") from None
     link.close()
     return loading
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from kvd import requests
@@ -33,7 +33,8 @@ class Batch:
         self.lines: list[int] = []
         self.bytes = 0
         self._requests: list[bytes] = []
-        self._over: Deferred[bytes] = Deferred()
+        self._over: Deferred[bytes | None] = Deferred()
+        self._lost: Failure | None = None
         self._refused: tuple[int, bytes] | None = None  # the first line that was refused, and the reply; 0: no line
 
     def add(self, line: int, request: bytes) -> None:
@@ -51,14 +52,18 @@ class Batch:
         for line, request in zip(self.lines, self._requests, strict=True):
             self._ask(link, request, line)
         self._requests.clear()
-        link.send(b"COMMIT\n").chainDeferred(self._over)
+        link.send(b"COMMIT\n").addCallbacks(self._over.callback, self._lose)
 
     def _ask(self, link: Link, request: bytes, line: int) -> None:
-        link.send(request).addCallbacks(self._note, _ignore, callbackArgs=(line,))
+        link.send(request).addCallbacks(self._note, lambda _: None, callbackArgs=(line,))  # COMMIT will tell
 
     def _note(self, reply: bytes, line: int) -> None:
         if reply != OK and self._refused is None:
             self._refused = line, reply
+
+    def _lose(self, failure: Failure) -> None:
+        self._lost = failure
+        self._over.callback(None)
 
     async def stored(self, server: str, file: str) -> None:
         """Wait until it is stored.
@@ -66,22 +71,19 @@ class Batch:
         :param server: the server's name, for messages; and the file's.
         :raise Problem: it is not, or nobody knows.
         """
-        try:
-            last = await self._over
-        except CancelledError:
-            raise
-        except Exception as error:
-            raise Trouble(server, told(error)) from None
+        last = await self._over
+        if self._lost is not None and self._refused is None:
+            raise Trouble(server, told(self._lost.value))
         line, reply = self._refused or (0, last)
-        if reply == OK:
+        if reply is None or reply == OK:
             return
         try:
             found = requests.reply(reply)
         except Internal as error:
             raise Trouble(server, error.mesg) from None
-        said = f"{found.get('code')}: {found.get('mesg')}"
+        if found["status"] == "Ok":
+            raise Trouble(server, "this is not a kvd server: it answers what was not asked")
+        if found["code"] in requests.TURNED_AWAY:
+            raise Trouble(server, found["mesg"])
+        said = f"{found['code']}: {found['mesg']}"
         raise Problem(f"{called(file, 'input')}, line {line}: {said}" if line else f"{server}: {said}", REFUSED)
-
-
-def _ignore(failure: Failure) -> None:
-    """What ended the connection; COMMIT tells."""
