@@ -13,6 +13,7 @@ from twisted.python import usage
 from kvd.cli import files, program
 from kvd.cli.connecting import find
 from kvd.cli.files import STANDARD, written
+from kvd.cli.pairs import counted
 from kvd.cli.program import CONNECT, TIMEOUT, Problem, Program, note
 from kvd.cli.progress import on_terminal, progress, speed
 from kvd.cli.snapshot import begin
@@ -64,7 +65,7 @@ async def _run(running: Program, options: Options) -> int:
             while snapshot.more:
                 format.insert_pairs(store, await snapshot.page())
         await snapshot.end()
-    note(f"{snapshot.seen:,} pairs written to {path}")
+    note(f"{counted(snapshot.seen)} written to {path}")
     return 0
 
 

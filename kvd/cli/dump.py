@@ -8,7 +8,7 @@ from kvd.cli import files, program
 from kvd.cli.connecting import find
 from kvd.cli.files import PREFIX, called, output, write_all
 from kvd.cli.helper import Helper
-from kvd.cli.pairs import line
+from kvd.cli.pairs import counted, line
 from kvd.cli.program import CONNECT, TIMEOUT, Program, note
 from kvd.cli.progress import on_terminal, progress, speed
 from kvd.cli.snapshot import begin
@@ -38,7 +38,7 @@ async def _run(running: Program, options: Options) -> int:
                 # A pipe may take it when somebody reads on the other side, or never.
                 await helper.do(write_all, file, "".join(lines).encode())
         await snapshot.end()
-    note(f"{snapshot.seen:,} pairs written to {called(options['file'], 'output')}")
+    note(f"{counted(snapshot.seen)} written to {called(options['file'], 'output')}")
     return 0
 
 

@@ -18,13 +18,12 @@ from kvd.cli import files, program
 from kvd.cli.connecting import Connection, Server, find
 from kvd.cli.files import PREFIX, called, input, unread
 from kvd.cli.helper import Helper
-from kvd.cli.pairs import pair
+from kvd.cli.pairs import counted, pair
 from kvd.cli.program import CONNECT, TIMEOUT, Interrupted, Problem, Program, note
 from kvd.cli.progress import progress, speed
 from kvd.cli.run import UTF8_MARK
 from kvd.cli.storing import BYTES, KEYS, Batch
 from kvd.client.link import Link
-from kvd.errors import BadArguments
 from kvd.numbers import count
 from kvd.reactor import install_reactor
 
@@ -85,10 +84,9 @@ class Loading:
             return
         try:
             self._add(line)
-        except (ValueError, BadArguments) as error:
+        except ValueError as error:
             await self.finish()  # so that all lines before this one are stored
-            said = error.mesg if isinstance(error, BadArguments) else str(error)
-            raise Problem(f"{called(self._file, 'input')}, line {self._line}: {said}") from None
+            raise Problem(f"{called(self._file, 'input')}, line {self._line}: {error}") from None
         self._batch.last = self._line
         if len(self._batch.lines) >= self._most[0] or self._batch.bytes >= self._most[1]:
             await self._send()
@@ -214,7 +212,7 @@ async def _run(running: Program, options: Options) -> int:
     with input(options["file"]) as file:
         loading = await _load(running, options, file)
     left_out = f"; {loading.ended:,} had ended, and were left out" if loading.ended else ""
-    note(f"{loading.stored:,} pairs of {called(options['file'], 'input')} stored{left_out}")
+    note(f"{counted(loading.stored)} of {called(options['file'], 'input')} stored{left_out}")
     return 0
 
 

@@ -10,8 +10,6 @@ import re
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, NamedTuple
 
-from kvd.requests import integer, text
-
 _odd = re.compile("[\x7f-\x9f\u2028\u2029]").search
 """What JSON may hold as it is, but some programs take for the end of a line, and terminals for a command."""
 
@@ -40,8 +38,7 @@ def _quoted(text: str) -> str:
 def pair(line: bytes) -> Pair:
     """The pair of a line.
 
-    :raise kvd.errors.BadArguments: a part of it is of the wrong type, or not text.
-    :raise ValueError: the line is anything else than a pair; it says what.
+    :raise ValueError: the line is none; the error says why.
     """
     try:
         found: Any = json.loads(line.decode())
@@ -53,7 +50,22 @@ def pair(line: bytes) -> Pair:
         raise ValueError("it is not JSON that can be read") from None
     if not isinstance(found, list) or not 2 <= len(found) <= 3:
         raise ValueError("it is not a list of a key and a value")
-    key, value = text("key", found[0]), text("value", found[1])
+    key, value, end = found if len(found) == 3 else (*found, None)
+    for name, part in (("key", key), ("value", value)):
+        if not isinstance(part, str):
+            raise ValueError(f"the {name} is not a string")
+        if not part.isascii():
+            try:
+                part.encode()
+            except UnicodeEncodeError:
+                raise ValueError(f"the {name} holds half of a surrogate pair, which is not text") from None
     if not key:
         raise ValueError("the key is empty")
-    return Pair(key, value, None if len(found) == 2 or found[2] is None else integer("end", found[2]))
+    if end is not None and type(end) is not int:
+        raise ValueError("the end is neither null nor a whole number of milliseconds")
+    return Pair(key, value, end)
+
+
+def counted(number: int) -> str:
+    """A number of pairs, in words."""
+    return "1 pair" if number == 1 else f"{number:,} pairs"

@@ -100,7 +100,7 @@ def test_a_dash_is_standard_output(daemon: Daemon) -> None:
     daemon.client().ask("PUT a 1")
     done = kvd("dump", "-", to(daemon))
     assert (done.returncode, done.stdout) == (0, b'["a", "1"]\n')
-    assert done.stderr == b"1 pairs written to standard output\n"
+    assert done.stderr == b"1 pair written to standard output\n"
 
 
 def test_a_server_without_keys_makes_a_dump_without_lines(daemon: Daemon, file: Path) -> None:
@@ -210,6 +210,21 @@ def test_a_dump_that_nobody_reads_for_too_long_says_which_limit_the_server_has(t
             done = ended(process)
     assert "idle for more than 0.3 seconds" in complaint(done, 1)
     assert "--transaction-idle" in complaint(done, 1)
+
+
+def test_a_dump_whose_old_values_take_too_much_says_which_limit_the_server_has(tmp_path: Path) -> None:
+    pairs = {f"{number:02}": "x" * 2**20 for number in range(12)}
+    with Daemon(tmp_path, "--port", "0", "--max-memory", "32M") as daemon:
+        daemon.started()
+        load(daemon, lines_of(pairs))
+        with begun("dump", "-", to(daemon)) as process:
+            assert process.stdout
+            process.stdout.read(1)
+            load(daemon, lines_of(pairs))
+            said = complaint(ended(process), 1)
+    assert "TXN_EXPIRED: " in said
+    assert "old values" in said
+    assert "(a higher --max-memory of the server prevents that)" in said
 
 
 def test_a_reader_that_has_gone_ends_a_dump_with_one_line(daemon: Daemon) -> None:
@@ -328,7 +343,7 @@ def test_keys_and_values_go_through_a_pipe_from_server_to_server_unharmed(daemon
 
 def test_a_key_without_an_end_is_stored_and_one_that_has_ended_is_left_out(daemon: Daemon) -> None:
     done = load(daemon, b'["a", "1", null]\n["b", "2", 1]\n["c", "3", -5]\n')
-    assert done.stderr == b"1 pairs of standard input stored; 2 had ended, and were left out\n"
+    assert done.stderr == b"1 pair of standard input stored; 2 had ended, and were left out\n"
     assert kvd("dump", "-", to(daemon)).stdout == b'["a", "1"]\n'
 
 
@@ -367,15 +382,15 @@ def test_a_load_takes_the_memory_of_some_lines_and_not_of_all(daemon: Daemon) ->
         (b"[]", "it is not a list of a key and a value"),
         (b'["a"]', "it is not a list of a key and a value"),
         (b'["a", "1", null, null]', "it is not a list of a key and a value"),
-        (b'[1, "1"]', "the key must be a str, not int"),
-        (b'[null, "1"]', "the key must be a str, not None"),
-        (b'["a", 1]', "the value must be a str, not int"),
-        (b'["a", null]', "the value must be a str, not None"),
-        (b'["a", ["b"]]', "the value must be a str, not list"),
-        (b'["a", NaN]', "the value must be a str, not float"),
-        (b'["a", "1", "soon"]', "the end must be an int, not str"),
-        (b'["a", "1", true]', "the end must be an int, not bool"),
-        (b'["a", "1", 1.5]', "the end must be an int, not float"),
+        (b'[1, "1"]', "the key is not a string"),
+        (b'[null, "1"]', "the key is not a string"),
+        (b'["a", 1]', "the value is not a string"),
+        (b'["a", null]', "the value is not a string"),
+        (b'["a", ["b"]]', "the value is not a string"),
+        (b'["a", NaN]', "the value is not a string"),
+        (b'["a", "1", "soon"]', "the end is neither null nor a whole number of milliseconds"),
+        (b'["a", "1", true]', "the end is neither null nor a whole number of milliseconds"),
+        (b'["a", "1", 1.5]', "the end is neither null nor a whole number of milliseconds"),
         (b'["a", "1", 99999999999999]', "the key ends in the future, and keys can't end yet on this server"),
         (b'["", "1"]', "the key is empty"),
         (b'["\\ud800", "1"]', "the key holds half of a surrogate pair"),
