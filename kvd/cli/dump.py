@@ -32,7 +32,8 @@ async def _run(running: Program, options: Options) -> int:
     server = find(running.reactor, options["connect"], options["timeout"])
     with output(options["file"]) as file:
         snapshot = await begin(server, options["prefix"], count=on_terminal())
-        with progress(running.reactor, speed(lambda: snapshot.seen, lambda: snapshot.share)):
+        line_of_progress = speed(lambda: snapshot.seen, lambda: snapshot.share)
+        with progress(running.reactor, line_of_progress, aside=file.isatty()):
             while snapshot.more:
                 lines = [line(key, value) for key, value in await snapshot.page()]
                 # A pipe may take it when somebody reads on the other side, or never.

@@ -65,7 +65,7 @@ def written(path: str, anew: bool = False) -> Iterator[str]:
 
     :param path: its place.
     :param anew: there must be nothing in its place.
-    :return: the name of the file that the block makes, and closes.
+    :return: the name of the file, which is empty; the block writes and closes it.
     :raise Problem: it can't be written.
     """
     if anew and os.path.lexists(path):
@@ -73,6 +73,8 @@ def written(path: str, anew: bool = False) -> Iterator[str]:
     place = os.path.realpath(path)  # what a symbolic link means is replaced, and not the link
     beside = f"{place}.{os.urandom(4).hex()}.part"
     try:
+        mode = os.stat(place).st_mode & 0o777 if os.path.exists(place) else 0o666
+        os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
         yield beside
         with open(beside, "rb") as file:
             os.fsync(file.fileno())
@@ -110,7 +112,7 @@ def output(path: str) -> Iterator[io.FileIO]:
             with io.FileIO(path, "wb") as file:
                 yield file
         else:
-            with written(path) as beside, io.FileIO(beside, "xb") as file:
+            with written(path) as beside, io.FileIO(beside, "wb") as file:
                 yield file
     except OSError as error:
         raise _not_written(path, error) from None

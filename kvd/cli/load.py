@@ -194,7 +194,7 @@ async def _load(running: Program, options: Options, file: io.FileIO) -> Loading:
         return read / max(status.st_size, 1) if stat.S_ISREG(status.st_mode) else None
 
     try:
-        with progress(running.reactor, speed(lambda: loading.stored, share)):
+        with progress(running.reactor, speed(lambda: loading.stored, share), aside=file.isatty()):
             async for lines in _lines(Helper(running.reactor), file, options["file"]):
                 for line in lines:
                     read += len(line) + 1

@@ -10,7 +10,7 @@ import re
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, NamedTuple
 
-_odd = re.compile("[\x7f-\x9f\u2028\u2029]").search
+_odd = re.compile("[\x80-\x9f\u2028\u2029]").search
 """What JSON may hold as it is, but some programs take for the end of a line, and terminals for a command."""
 
 

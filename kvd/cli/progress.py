@@ -36,13 +36,14 @@ def speed(done: Callable[[], int], share: Callable[[], float | None]) -> Callabl
 
 
 @contextmanager
-def progress(reactor: Any, line: Callable[[], str], everywhere: bool = False) -> Iterator[None]:
+def progress(reactor: Any, line: Callable[[], str], everywhere: bool = False, aside: bool = False) -> Iterator[None]:
     """Tell once a second how far it is, while the ``with`` block runs.
 
     :param line: says how far it is.
     :param everywhere: tell it in lines of their own where standard error is not a terminal, and not only on a terminal.
+    :param aside: say nothing, because the terminal is needed for what is read or written.
     """
-    terminal = on_terminal()
+    terminal = on_terminal() and not aside
     end = "\r" if terminal else "\n"
     ticks = LoopingCall(
         lambda: print(f"{line():{WIDTH}}" if terminal else line(), end=end, file=sys.stderr, flush=True)

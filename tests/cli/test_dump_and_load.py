@@ -227,6 +227,15 @@ def test_a_dump_whose_old_values_take_too_much_says_which_limit_the_server_has(t
     assert "(a higher --max-memory of the server prevents that)" in said
 
 
+def test_a_dump_of_more_pages_than_a_transaction_may_read_says_which_limit_the_server_has(tmp_path: Path) -> None:
+    with Daemon(tmp_path, "--port", "0", "--transaction-keys", "2") as daemon:
+        daemon.started()
+        load(daemon, lines_of({f"{number}": "x" * 2**20 for number in range(4)}))
+        said = complaint(kvd("dump", "-", to(daemon)), 1)
+    assert "TOO_LARGE: " in said
+    assert "(a higher --transaction-keys of the server prevents that)" in said
+
+
 def test_a_reader_that_has_gone_ends_a_dump_with_one_line(daemon: Daemon) -> None:
     load(daemon, lines_of({"a": "x" * 2**20}))
     with begun("dump", "-", to(daemon)) as process:
@@ -248,6 +257,12 @@ def test_a_place_that_cannot_be_written_to_is_an_error_of_one_line(daemon: Daemo
         command = f"{KVD} dump - {to(daemon)} {redirection}"
         done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=LIMIT)
         assert "can't write to standard output: " in complaint(done)
+
+
+def test_what_others_may_not_read_stays_so(daemon: Daemon, file: Path) -> None:
+    file.chmod(0o600)
+    assert kvd("dump", file, to(daemon)).returncode == 0
+    assert file.stat().st_mode & 0o777 == 0o600
 
 
 def test_what_is_no_file_on_disk_is_written_to_and_not_replaced(daemon: Daemon, tmp_path: Path) -> None:
@@ -294,6 +309,20 @@ def test_a_terminal_shows_how_far_it_is(daemon: Daemon) -> None:
         process.communicate(timeout=LIMIT)
         assert process.returncode == 0
     os.close(ours)
+
+
+def test_a_terminal_that_shows_the_dump_shows_nothing_else(daemon: Daemon) -> None:
+    load(daemon, lines_of({f"{number}": "x" for number in range(2000)}))
+    ours, theirs = pty.openpty()
+    with begun("dump", "-", to(daemon), stderr=theirs, stdout=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while b"standard output" not in shown:
+            shown += os.read(ours, 1024)
+        assert process.wait(LIMIT) == 0
+    os.close(ours)
+    assert shown.count(b"\r\n") == 2001
+    assert shown.count(b"\r") == 2001
 
 
 # A load.
