@@ -34,7 +34,7 @@ ROOMS = {
     "kvd.client": CLIENT_SIDE,
     "kvd.blocking": CLIENT_SIDE,
     "kvd.verify": CLIENT_SIDE,
-    "kvd.cli": {"kvd.numbers", "kvd.reactor", "kvd.verify", *CLIENT_SIDE},
+    "kvd.cli": {"kvd.numbers", "kvd.reactor", "kvd.stores", "kvd.verify", *CLIENT_SIDE},
 }
 """What the modules of each room may import, besides each other."""
 
@@ -83,6 +83,11 @@ def test_a_room_imports_only_from_the_rooms_below_it(room: str) -> None:
     assert inside
     used = {room_of(name) for module in inside for name in imports(module) if name in MODULES}
     assert used - {room} <= ROOMS[room]
+
+
+def test_of_the_server_the_command_line_knows_only_the_format_of_a_file() -> None:
+    used = {name for module in MODULES if room_of(module) == "kvd.cli" for name in imports(module)}
+    assert {name for name in used if room_of(name) == "kvd.stores"} == {"kvd.stores.sqlite.format"}
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:

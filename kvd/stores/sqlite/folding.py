@@ -17,7 +17,7 @@ from kvd.stores.sqlite.file import File
 
 FEW: Final = 1_000_000
 FEW_BYTES: Final = 256 * MIB
-"""So many commits, and so many characters of them, need not be folded; nor as much as the store holds."""
+"""So many commits, and so many characters of them, need not be folded; nor half as much as the store holds."""
 
 PIECE: Final = 100
 """Changed keys that are written at a time."""
@@ -74,7 +74,7 @@ class Folder:
         if hurry:
             return commits > 0
         keys, held = self._contents.size()
-        return commits > max(FEW, keys) or self._bytes > max(FEW_BYTES, held)
+        return commits > max(FEW, keys // 2) or self._bytes > max(FEW_BYTES, held // 2)
 
     def begin(self, newest: int) -> None:
         """Begin to fold all commits up to the newest; it was appended."""

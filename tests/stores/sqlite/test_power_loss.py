@@ -10,14 +10,9 @@ import signal
 from errno import EIO
 from pathlib import Path
 
-import pytest
-
-from kvd.stores.memory.journal import Contents
-from kvd.stores.sqlite.file import File
-from kvd.stores.sqlite.journal import SqliteJournal
 from tests.support.daemon import wait_for
 from tests.support.disk import Disk, Record
-from tests.support.power_load import EAGER, accusations, expected, finish, write
+from tests.support.power_load import EAGER, accusations, finish, write
 
 
 def lives(disk: Disk) -> list[Record]:
