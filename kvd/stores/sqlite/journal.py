@@ -117,8 +117,8 @@ class SqliteJournal(Journal):
     # Commits.
 
     def admit(self, writes: Writes) -> None:
-        if not self._lent:  # others may have filled the disk while nobody wrote here
-            now = self._host.seconds()
+        if not self._lent and (not self._rows or not self._disk.is_roomy()):
+            now = self._host.seconds()  # others may have filled the disk while nobody wrote here
             if now >= self._relies_until or not self._disk.is_roomy():
                 self._relies_until = now + LOOK_EVERY
                 self._disk.look()
