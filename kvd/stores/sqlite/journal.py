@@ -262,6 +262,10 @@ class SqliteJournal(Journal):
                 yield
         self._folds = False
         self._write()
+        if self._file is not None and not self._lent and not self._folder.active():
+            self._next_look = 0.0  # what was appended meanwhile may be due; while all is refused, no commit asks for it
+            with self._or_fail():
+                self._look_after(file)
 
     def _fold_a_piece(self, file: File) -> None:
         with file.transaction():
