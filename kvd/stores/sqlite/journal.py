@@ -127,11 +127,10 @@ class SqliteJournal(Journal):
     # Commits.
 
     def admit(self, writes: Writes) -> None:
-        if not self._lent:  # others may have filled the disk while nobody wrote here
-            now = self._host.seconds()
-            if now >= self._relies_until or not self._disk.is_roomy():
-                self._relies_until = now + LOOK_EVERY
-                self._disk.look()
+        now = self._host.seconds()
+        if now >= self._relies_until or not self._disk.is_roomy():  # others may have filled it while nobody wrote here
+            self._relies_until = now + LOOK_EVERY
+            self._disk.look(at_file=not self._lent)
         self._disk.admit(writes, self._waiting)
         if self._waiting > WAITING:
             raise Unavailable(
