@@ -13,7 +13,7 @@ CORE = [
     "kvd/interfaces.py",
     "kvd/wire.py",
     *sorted(glob("kvd/core/[!_]*.py")),
-    *sorted(glob("kvd/stores/memory/[!_]*.py")),
+    *sorted(glob("kvd/stores/*/[!_]*.py")),
 ]
 
 extensions = []

@@ -226,6 +226,8 @@ class Host(NamedTuple):
     :ivar seconds: tells the time; it never goes back.
     :ivar budget: the account of the server's memory; what a store keeps in memory is held there.
     :ivar soon: has a function called in the event loop's next turn.
+    :ivar from_thread: the same, and may be called in any thread.
+    :ivar tell: logs a line for people.
     :ivar sync: seconds for which a commit may wait for the disk; 0: it is answered when it is there.
     :ivar receipt_times: for how many seconds receipts are remembered, and for how many at least, because a
         transaction may live that long.
@@ -239,6 +241,8 @@ class Host(NamedTuple):
     reactor: Any
     seconds: Callable[[], float]
     soon: Callable[[Callable[[], None]], object]
+    from_thread: Callable[[Callable[[], None]], object]
+    tell: Callable[[str], None]
     sync: float
     budget: Budget
     receipt_times: tuple[float, float]

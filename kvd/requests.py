@@ -28,7 +28,7 @@ Item = TypeVar("Item")
 CHANGING = frozenset(
     [
         *("PUT", "DEL", "INCR", "CAS", "CLEAR", "APPEND", "GETDEL", "RENAME", "COPY"),
-        *("EXPIRE", "EXPIREAT", "PERSIST", "COMMIT"),
+        *("EXPIRE", "EXPIREAT", "PERSIST", "COMMIT", "OUTCOME"),
     ]
 )
 """The commands that are known to change something: they may have done so if the connection ends before their reply."""

@@ -184,7 +184,9 @@ def without_environment(path: str) -> str:
 def on_port(command: str, port: int) -> str:
     """A command that uses this port where it would use kvd's own."""
     if "--connect" not in command:
-        command = re.sub(r"\bkvd (run|shell|bench|verify)\b", rf"kvd \1 --connect tcp:localhost:{port}", command)
+        command = re.sub(
+            r"\bkvd (run|shell|dump|load|backup|bench|verify)\b", rf"kvd \1 --connect tcp:localhost:{port}", command
+        )
     return command.replace("8765", str(port))
 
 

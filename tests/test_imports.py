@@ -24,7 +24,7 @@ MODULES = {
 LANGUAGE = {"kvd.accounts", "kvd.compiler", "kvd.errors", "kvd.interfaces", "kvd.wire"}
 """What all parts speak."""
 
-CLIENT_SIDE = {"kvd", "kvd.errors", "kvd.wire", "kvd.requests", "kvd.client", "kvd.blocking"}
+CLIENT_SIDE = {"kvd", "kvd.errors", "kvd.wire", "kvd.requests", "kvd.receipts", "kvd.client", "kvd.blocking"}
 
 ROOMS = {
     "kvd.core": LANGUAGE,
@@ -34,11 +34,15 @@ ROOMS = {
     "kvd.client": CLIENT_SIDE,
     "kvd.blocking": CLIENT_SIDE,
     "kvd.verify": CLIENT_SIDE,
-    "kvd.cli": {"kvd.numbers", "kvd.reactor", "kvd.verify", *CLIENT_SIDE},
+    "kvd.cli": {"kvd.numbers", "kvd.reactor", "kvd.stores", "kvd.verify", *CLIENT_SIDE},
 }
 """What the modules of each room may import, besides each other."""
 
-COMPILED = sorted(name for name in MODULES if name in LANGUAGE or name.startswith(("kvd.core.", "kvd.stores.memory.")))
+COMPILED = sorted(
+    name
+    for name in MODULES
+    if name in LANGUAGE or name.startswith(("kvd.core.", "kvd.stores.memory.", "kvd.stores.sqlite."))
+)
 """What knows no Twisted, and is compiled but for the errors and the compiler's own word."""
 
 
@@ -79,6 +83,11 @@ def test_a_room_imports_only_from_the_rooms_below_it(room: str) -> None:
     assert inside
     used = {room_of(name) for module in inside for name in imports(module) if name in MODULES}
     assert used - {room} <= ROOMS[room]
+
+
+def test_of_the_server_the_command_line_knows_only_the_format_of_a_file() -> None:
+    used = {name for module in MODULES if room_of(module) == "kvd.cli" for name in imports(module)}
+    assert {name for name in used if room_of(name) == "kvd.stores"} == {"kvd.stores.sqlite.format"}
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:

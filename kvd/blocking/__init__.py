@@ -14,6 +14,7 @@ from kvd.blocking.client import Client
 from kvd.blocking.commands import Commands
 from kvd.blocking.pipeline import Pipeline
 from kvd.blocking.transaction import Transaction
+from kvd.receipts import Outcome
 from kvd.requests import Page
 
-__all__ = ["Client", "Commands", "Page", "Pipeline", "Transaction"]
+__all__ = ["Client", "Commands", "Outcome", "Page", "Pipeline", "Transaction"]

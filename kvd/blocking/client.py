@@ -6,16 +6,19 @@ import os
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from kvd import receipts
 from kvd.blocking import questions
 from kvd.blocking.address import address, seconds
 from kvd.blocking.commands import Savepoints
 from kvd.blocking.lines import Lines, said
-from kvd.blocking.link import Link, Outcome
+from kvd.blocking.link import Answer, Link, Opened
 from kvd.blocking.questions import Request
 from kvd.blocking.transaction import Block, Transaction
 from kvd.errors import BadArguments, Busy, Conflict, KvdError, Unavailable
+from kvd.receipts import ASK_AGAIN, IN_DOUBT, Outcome
 from kvd.requests import CONFLICT_PAUSES, RETRY_FOR, full_jitter
 
 P = ParamSpec("P")
@@ -23,6 +26,9 @@ T = TypeVar("T")
 
 CONNECT_PAUSES = (0.05, 0.5)
 """Seconds, as :data:`kvd.requests.CONFLICT_PAUSES`, between attempts to connect."""
+
+LONGEST_TRY = 5.0
+"""Seconds that an attempt to connect may take at most when others can follow."""
 
 
 class Client(Savepoints):
@@ -133,7 +139,7 @@ class Client(Savepoints):
             raise _not_connected()
         return link
 
-    def _run(self, asked: list[Request[Any]]) -> list[Outcome]:
+    def _run(self, asked: list[Request[Any]]) -> list[Answer]:
         return self._there().run(asked)
 
     # Commands.
@@ -166,6 +172,70 @@ class Client(Savepoints):
         finally:
             self.disconnect()
 
+    # Outcomes.
+
+    def outcome(self, receipt: str) -> Outcome:
+        """What became of the COMMIT with a receipt. If it has not happened, it never will: asking settles that.
+
+        It is asked for on a connection of its own; again and again, for ``timeout`` seconds, while the server can't be
+        reached.
+
+        :param receipt: as in the field ``receipt`` of an OutcomeUnknown.
+        :raise kvd.errors.Unavailable: the server could not tell.
+        """
+        outcome, link = self._learn(receipt, self.timeout, lambda: True)
+        link.drop(_not_connected())
+        return outcome
+
+    def _learn(self, receipt: str, limit: float, wanted: Callable[[], bool]) -> tuple[Outcome, Link]:
+        """What became of a COMMIT, and the new connection on which the server said so."""
+        request = questions.outcome(receipt)
+        too_late = time.monotonic() + limit
+        attempt = 0
+        while True:
+            if not wanted():
+                raise Unavailable("the client was disconnected; ask for the outcome later")
+            try:
+                return self._ask_anew(request, max(min(self.timeout, too_late - time.monotonic()), 0.001))
+            except ASK_AGAIN as problem:
+                attempt += 1
+                pause = full_jitter(attempt, *CONNECT_PAUSES, random.random)
+                if time.monotonic() + pause >= too_late:
+                    raise receipts.unheard(limit, problem) from problem
+            time.sleep(pause)
+
+    def _ask_anew(self, request: Request[dict[str, Any]], limit: float) -> tuple[Outcome, Link]:
+        too_late = time.monotonic() + limit
+        link = self._connected(min(limit, LONGEST_TRY))
+        try:
+            link.timeout = max(too_late - time.monotonic(), 0.001)
+            reply, error = link.run([request])[0]
+            if error is not None:
+                raise error
+            link.timeout = self.timeout
+            return receipts.outcome(reply), link
+        except BaseException:
+            link.drop(_not_connected())
+            raise
+
+    def _settle(self, limit: float, link: Link, opened: Opened, lost: KvdError) -> None:
+        """See what became of a COMMIT that had no reply, and be connected again if that could be learnt.
+
+        :param limit: seconds for which to ask.
+        :param link: the connection on which it was sent, and which is closed.
+        :param lost: its error.
+        """
+        assert opened.receipt is not None
+        try:
+            outcome, new = self._learn(opened.receipt, limit, lambda: self._link is not None)
+        except KvdError as error:
+            raise receipts.unsettled(lost, error.mesg, opened.receipt) from error
+        if self._link is link:
+            self._link = new
+        else:  # another thread has connected, or disconnected
+            new.drop(_not_connected())
+        receipts.settle(outcome, receipts.uptime() - opened.began, lost)
+
     # Transactions.
 
     def transaction(self, read_only: bool = False) -> Block:
@@ -179,16 +249,21 @@ class Client(Savepoints):
         :param read_only: refuse commands that could change something.
         :raise kvd.errors.Conflict: at the end: something that it read was changed meanwhile. Nothing was stored.
         :raise kvd.errors.Aborted: at the end: a command in it failed, and that error was caught. Nothing was stored.
-        :raise kvd.errors.OutcomeUnknown: at the end: no reply to COMMIT came.
+        :raise kvd.errors.Unavailable: at the end: nothing was stored, no reply to COMMIT came.
+        :raise kvd.errors.OutcomeUnknown: at the end: no reply to COMMIT came, and the server could not tell what
+            became of it, for ``timeout`` seconds.
         :raise kvd.errors.InTransaction: at the beginning: a transaction is open already.
         """
-        return Block(self._there, read_only)
+        return Block(self._there, read_only, partial(self._settle, self.timeout))
 
     def transact(self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run ``fn(txn, *args, **kwargs)`` in a transaction, and commit; again after a conflict.
 
         It runs again until ``retry_for`` seconds have passed since the call, and then the last Conflict is raised. So
         ``fn`` must bear running more than once: what it does besides ``txn`` is not rolled back.
+
+        If the reply to COMMIT is lost, it asks the server what became of it, for ``retry_for`` seconds from then on,
+        and runs again if nothing was stored. OutcomeUnknown remains for a server that can't tell in that time.
 
         :return: what ``fn`` returned when its changes were stored.
         """
@@ -197,11 +272,14 @@ class Client(Savepoints):
         too_late = time.monotonic() + self.retry_for
         attempt = 0
         while True:
+            block = Block(self._there, False, partial(self._settle, self.retry_for))
             try:
-                with self.transaction() as txn:
+                with block as txn:
                     result = fn(txn, *args, **kwargs)
                 return result
-            except Conflict:
+            except (Conflict, Unavailable) as error:
+                if isinstance(error, Unavailable) and not block.never:
+                    raise
                 attempt += 1
                 pause = full_jitter(attempt, *CONFLICT_PAUSES, random.random)
                 if time.monotonic() + pause >= too_late:
@@ -223,7 +301,17 @@ class Client(Savepoints):
 
     def commit(self) -> None:
         """Store all changes of the transaction at once, or none of them."""
-        self._end(questions.commit())
+        link = self._there()
+        opened = link.led_by_hand()
+        try:
+            self._end(questions.commit(None) if opened is None else opened.commit())
+            return
+        except IN_DOUBT as problem:
+            if opened is None or opened.receipt is None:
+                raise
+            lost = problem
+            link.drop(_not_connected())  # as at the end of a block
+        self._settle(self.timeout, link, opened, lost)
 
     def rollback(self) -> None:
         """End the transaction, and drop its changes."""

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar, overload
 
 from kvd import wire
 from kvd.blocking import questions
-from kvd.blocking.link import Outcome
+from kvd.blocking.link import Answer
 from kvd.blocking.pipeline import Pipeline, put_all
 from kvd.blocking.questions import Request
 from kvd.errors import Internal
@@ -28,7 +28,7 @@ class Commands(ABC):
     """
 
     @abstractmethod
-    def _run(self, asked: list[Request[Any]]) -> list[Outcome]:
+    def _run(self, asked: list[Request[Any]]) -> list[Answer]:
         """Send requests, and wait for what comes of each."""
 
     def _ask(self, request: Request[T]) -> T:

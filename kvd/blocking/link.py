@@ -15,27 +15,38 @@ from threading import RLock, get_ident
 from typing import Any
 from weakref import ReferenceType, WeakSet
 
-from kvd import requests, wire
+from kvd import receipts, requests, wire
 from kvd.blocking import questions
 from kvd.blocking.lines import Lines
 from kvd.blocking.questions import Request
 from kvd.errors import Busy, Idle, Internal, InTransaction, KvdError, NoTransaction, Unavailable
 from kvd.requests import LEADING, OVER
 
-Outcome = tuple[Any, KvdError | None]
+Answer = tuple[Any, KvdError | None]
 """What came of a request: what its caller gets, or the error to raise."""
 
 
 class Opened:
     """A transaction that is open on a link.
 
+    :param began: the time, as :func:`kvd.receipts.uptime` tells it, before its START was sent.
     :param block: refers to an object that only the ``with`` statement of the transaction holds; None if there is none.
     :param by_hand: the caller leads it, with START and COMMIT.
+    :ivar writes: whether something was sent in it that may change something.
+    :ivar receipt: what its COMMIT is sent with; None if it does not write.
     """
 
-    def __init__(self, block: ReferenceType[Any] | None = None, by_hand: bool = False) -> None:
+    def __init__(self, began: float, block: ReferenceType[Any] | None = None, by_hand: bool = False) -> None:
         self._block = block
+        self.began = began
         self.by_hand = by_hand
+        self.writes = False
+        self.receipt: str | None = None
+
+    def commit(self) -> Request[None]:
+        """The COMMIT with which it ends."""
+        self.receipt = receipts.new() if self.writes else None
+        return questions.commit(self.receipt)
 
     @property
     def left(self) -> bool:
@@ -60,12 +71,11 @@ class Link:
         self._turn = RLock()  # held during a request, and during a transaction
         self._owner: int | None = None  # the thread whose transaction is open
         self._opened: Opened | None = None
+        self._began = 0.0  # before the last START was sent
         self._busy = False  # a request is under way, or an exception has interrupted one
         _links.add(self)
 
-    def run(
-        self, asked: list[Request[Any]], within: Opened | None = None, opens: Opened | None = None
-    ) -> list[Outcome]:
+    def run(self, asked: list[Request[Any]], within: Opened | None = None, opens: Opened | None = None) -> list[Answer]:
         """Send requests, and wait for their replies.
 
         :param within: the transaction that they belong to, if it has a block.
@@ -126,14 +136,22 @@ class Link:
 
     # Replies.
 
-    def _exchange(self, asked: list[Request[Any]]) -> list[Outcome]:
+    def _exchange(self, asked: list[Request[Any]]) -> list[Answer]:
         unasked = self._lines.unasked()
         if unasked is not None:
             data, problem = unasked
             self.drop(requests.unasked(data) if data else self._not_connected(problem))
             return [(None, self._refused()) for _ in asked]
+        opened = self._opened
+        if opened is not None:
+            # Not with any(): an exception that comes while its generator is being closed would be lost.
+            for request in asked:
+                if request.changing and request.name != "COMMIT":
+                    opened.writes = True
+        if asked[0].name == "START":
+            self._began = receipts.uptime()
         talk = self._lines.exchange(b"".join([request.line for request in asked]), len(asked), self.timeout)
-        outcomes: list[Outcome] = []
+        outcomes: list[Answer] = []
         place = 0  # where the request begins in what was to be sent
         for request, line in zip(asked, [*talk.lines, *[None] * (len(asked) - len(talk.lines))], strict=True):
             if line is not None and self._lost is None:
@@ -141,7 +159,8 @@ class Link:
             elif isinstance(self._lost, Busy | Idle):
                 outcomes.append((None, self._refused()))
             else:
-                stored = request.changing and place < talk.sent and (self._opened is None or request.name == "COMMIT")
+                may_store = request.changing if opened is None else opened.writes and request.name == "COMMIT"
+                stored = may_store and place < talk.sent
                 problem = talk.problem or "the reply before was not one of a kvd server"
                 outcomes.append((None, requests.lost(f"the connection to {self._where} broke: {problem}", stored)))
             place += len(request.line)
@@ -151,7 +170,7 @@ class Link:
             self.drop(requests.unasked(talk.rest))
         return outcomes
 
-    def _outcome(self, request: Request[Any], line: bytes) -> Outcome:
+    def _outcome(self, request: Request[Any], line: bytes) -> Answer:
         try:
             reply = requests.reply(line)
             ok = reply["status"] == "Ok"
@@ -170,7 +189,7 @@ class Link:
         """Keep track of whether a transaction is open. In doubt none is: then nobody says that nothing was stored."""
         if name == "START":
             if ok and self._opened is None:
-                self._opened = Opened(by_hand=True)
+                self._opened = Opened(self._began, by_hand=True)
                 self._owner = get_ident()
         elif name in LEADING:
             self._opened = self._owner = None
@@ -186,7 +205,7 @@ class Link:
 
     def commit(self, within: Opened) -> None:
         """Commit, and raise the error if that fails."""
-        error = self._end(questions.commit(), within)
+        error = self._end(within.commit(), within)
         if error is not None:
             raise error
 
@@ -201,15 +220,18 @@ class Link:
             self.drop(self._not_connected(f"{request.name} failed"))
         return error
 
+    def led_by_hand(self) -> Opened | None:
+        """The transaction that this thread leads by hand; None if it is not known to lead one."""
+        opened = self._opened
+        return opened if opened is not None and opened.by_hand and self._owner == get_ident() else None
+
     def let_go(self, within: Opened | None = None) -> None:
         """See that a transaction is not open any more; if it is, an exception has come before the end of it.
 
         :param within: the transaction; None for the one that this thread leads by hand.
         """
         opened = self._opened
-        if opened is not None and (
-            opened is within if within is not None else (opened.by_hand and self._owner == get_ident())
-        ):
+        if opened is not None and opened is (self.led_by_hand() if within is None else within):
             self.drop(interrupted())
 
     # The end.

@@ -7,7 +7,7 @@ from typing import Any
 
 from kvd import wire
 from kvd.blocking import questions
-from kvd.blocking.link import Outcome
+from kvd.blocking.link import Answer
 from kvd.blocking.questions import Request
 from kvd.errors import BadArguments, BadRequest, KvdError
 from kvd.requests import LEADING
@@ -16,7 +16,7 @@ BATCH = 1000
 BATCH_BYTES = 1024 * 1024
 """A batch of :func:`put_all` ends at so many requests, or once they are so many bytes."""
 
-Run = Callable[[list[Request[Any]]], list[Outcome]]
+Run = Callable[[list[Request[Any]]], list[Answer]]
 """Sends requests, and waits for what comes of each."""
 
 
@@ -128,7 +128,7 @@ def _batches(pairs: Mapping[str, str] | Iterable[tuple[str, str]]) -> Iterator[l
         yield batch
 
 
-def _raise_first(outcomes: list[Outcome]) -> None:
+def _raise_first(outcomes: list[Answer]) -> None:
     for _, error in outcomes:
         if error is not None:
             raise error

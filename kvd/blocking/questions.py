@@ -184,8 +184,14 @@ def start(read_only: bool) -> Request[None]:
     return ask(nothing, "START", *["READONLY"] * bool(read_only))
 
 
-def commit() -> Request[None]:
-    return ask(nothing, "COMMIT")
+def commit(receipt: str | None) -> Request[None]:
+    return ask(nothing, "COMMIT", *([] if receipt is None else [receipt]))
+
+
+def outcome(receipt: str) -> Request[dict[str, Any]]:
+    """It is answered with the whole reply, for :func:`kvd.receipts.outcome`."""
+    line = requests.encode("OUTCOME", text("receipt", receipt))
+    return Request(line, "OUTCOME", requests.changes("OUTCOME"), None)
 
 
 def roll_back() -> Request[None]:

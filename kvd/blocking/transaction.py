@@ -10,9 +10,10 @@ from weakref import ReferenceType, ref
 
 from kvd.blocking import questions
 from kvd.blocking.commands import Savepoints
-from kvd.blocking.link import Link, Opened, Outcome
+from kvd.blocking.link import Answer, Link, Opened
 from kvd.blocking.questions import Request
-from kvd.errors import BadRequest
+from kvd.errors import BadRequest, KvdError, Unavailable
+from kvd.receipts import IN_DOUBT, uptime
 from kvd.requests import LEADING
 
 
@@ -27,7 +28,7 @@ class Transaction(Savepoints):
         self._link = link
         self._opened = opened
 
-    def _run(self, asked: list[Request[Any]]) -> list[Outcome]:
+    def _run(self, asked: list[Request[Any]]) -> list[Answer]:
         for request in asked:
             if request.name in LEADING:
                 raise BadRequest(f"{request.name} is not for you to send; the transaction ends with its block")
@@ -54,17 +55,24 @@ class Block:
     """What :meth:`Client.transaction` returns; ``with`` opens the transaction, and gives it.
 
     :param link: returns the connection.
+    :param settle: is called with the connection, the transaction and the error if the reply to COMMIT is lost. It
+        returns if the COMMIT has happened, raises Unavailable if nothing was stored, and otherwise OutcomeUnknown.
+    :ivar never: whether it has raised Unavailable.
     """
 
-    def __init__(self, link: Callable[[], Link], read_only: bool) -> None:
+    def __init__(
+        self, link: Callable[[], Link], read_only: bool, settle: Callable[[Link, Opened, KvdError], None]
+    ) -> None:
+        self.never = False
         self._get_link = link
+        self._settle = settle
         self._start = questions.start(read_only)
         self._held: ReferenceType[Any] | None = None
         self._entered: tuple[Link, Opened] | None = None
 
     def __enter__(self) -> Transaction:
         link = self._get_link()
-        opened = Opened(self._held if self._held is not None and self._held() is not None else None)
+        opened = Opened(uptime(), self._held if self._held is not None and self._held() is not None else None)
         try:
             link.begin(self._start, opened)
             self._entered = link, opened
@@ -86,5 +94,15 @@ def _leave(
             link.commit(opened)
         else:
             link.roll_back(opened)
+        return
+    except IN_DOUBT as problem:
+        if opened.receipt is None:
+            raise
+        lost = problem
     finally:
         link.let_go(opened)
+    try:
+        block._settle(link, opened, lost)
+    except Unavailable:
+        block.never = True
+        raise

@@ -11,9 +11,9 @@ from twisted.python import usage
 
 from kvd.cli import program
 from kvd.cli.connecting import Trouble, find, told
-from kvd.cli.load import KINDS, Bench, Load, Result
 from kvd.cli.program import CONNECT, Program, allow_connections, complain, say, write
-from kvd.cli.progress import progress
+from kvd.cli.progress import progress, speed
+from kvd.cli.workload import KINDS, Bench, Load, Result
 from kvd.numbers import at_least_one, size
 from kvd.reactor import install_reactor, transport_name
 
@@ -129,15 +129,7 @@ async def _measure(running: Program, options: Options) -> Result:
     )
     bench = Bench(reactor, server.endpoint, load)
     running.stop = bench.stop
-    before = 0
-
-    def line() -> str:
-        nonlocal before
-        done = bench.result.requests
-        text = f"{done / load.requests:4.0%} {done - before:12,} a second"
-        before = done
-        return text
-
+    line = speed(lambda: bench.result.requests, lambda: bench.result.requests / load.requests)
     problem: Exception | None = None
     left = f"keys that begin with {load.prefix} are left on the server"
     try:

@@ -1,257 +1,222 @@
-"""The load that ``kvd bench`` puts on a server: what is sent, in which phases, over which connections."""
+"""``kvd load``: store the pairs of a file that ``kvd dump`` has written."""
 
 from __future__ import annotations
 
-import gc
-import random
+import io
+import os
+import shlex
+import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import cycle, takewhile
-from typing import Any, Final
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import ClassVar
 
-from twisted.internet.defer import DeferredList
-from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.task import LoopingCall
-from twisted.python.failure import Failure
+from twisted.internet.defer import CancelledError
 
-from kvd import requests
-from kvd.cli.batches import ERROR, Batch, Connection, Kind, connect
+from kvd import wire
+from kvd.cli import files, program
+from kvd.cli.connecting import Connection, Server, find
+from kvd.cli.files import PREFIX, called, input, unread
+from kvd.cli.helper import Helper
+from kvd.cli.pairs import counted, pair
+from kvd.cli.program import CONNECT, TIMEOUT, Interrupted, Problem, Program, note
+from kvd.cli.progress import progress, speed
+from kvd.cli.run import UTF8_MARK
+from kvd.cli.storing import BYTES, KEYS, Batch
+from kvd.client.link import Link
+from kvd.numbers import count
+from kvd.reactor import install_reactor
 
-GROUPS: Final = {"get": "text", "put": "text", "incr": "count", "transaction": "own"}
-"""The kinds of requests, and the group of keys that each of them uses."""
+AT_ONCE = 4
+"""Transactions that are on their way before the first of them must be answered."""
 
-KINDS: Final = tuple(GROUPS)
-
-PREPARED: Final = 100_000
-"""The most requests of a kind that are prepared, and the most bytes."""
-PREPARED_BYTES: Final = 32 * 1024 * 1024
-
-FILL: Final = 64 * 1024
-"""Bytes of requests that go out at once while keys are stored or removed."""
-
-STALL: Final = 60.0
-"""Seconds without a single reply after which a connection is given up."""
+PIECE = 256 * 1024
+"""Bytes that are read at a time."""
 
 
-@dataclass
-class Load:
-    """What to do.
+class Options(files.Options):
+    """The options of ``kvd load``."""
 
-    :ivar clients: connections.
-    :ivar pipeline: requests that a connection sends before it waits for the replies; a transaction is sent alone.
-    :ivar requests: how many in all; a transaction counts as one.
-    :ivar mix: some of :data:`KINDS`. Each connection sends one batch of each in turn.
-    :ivar value_size: bytes of a value.
-    :ivar keys: how many keys there are. INCR and transactions have as many of their own, and each client's
-        transactions have a share of these to themselves, so that nothing conflicts.
-    :ivar prefix: what all keys begin with.
+    longdesc = (
+        'Stores the pairs of FILE on a running server. Each line is a JSON array, ["key", "value"], as kvd dump writes '
+        "it. FILE may be - for standard input. Many lines are stored at a time, in one transaction. A load that breaks "
+        "off tells up to which line everything is stored, and how to go on. The exit status is 1 if the server refused "
+        "something, 2 after another error, such as a line that is no pair, and 130 after Ctrl-C."
+    )
+    optParameters: ClassVar = [
+        CONNECT,
+        TIMEOUT,
+        PREFIX,
+        ["skip", None, 0, "Begin after this many lines.", count],
+    ]
+
+
+class Loading:
+    """A load that is under way.
+
+    :param link: the connection.
+    :param most: how many keys and how many bytes a transaction may have.
+    :ivar sure: up to this line everything is stored.
+    :ivar stored: pairs that are surely stored.
+    :ivar ended: pairs that were left out because their keys have ended.
     """
 
-    clients: int = 50
-    pipeline: int = 1
-    requests: int = 100_000
-    mix: tuple[str, ...] = KINDS
-    value_size: int = 3
-    keys: int = 10_000
-    prefix: str = "kvd-bench:"
+    def __init__(self, server: Server, link: Link, most: tuple[int, int], options: Options) -> None:
+        self._server = server
+        self._link = link
+        self._most = most
+        self._file = options["file"]
+        self._prefix = options["prefix"]
+        self._line = 0
+        self.sure = self._skip = options["skip"]
+        self._batch = Batch(self.sure)
+        self._sent: deque[Batch] = deque()
+        self.stored = 0
+        self.ended = 0
 
+    async def take(self, line: bytes) -> None:
+        """Store the pair of the next line, sooner or later.
 
-@dataclass
-class Result:
-    """What was measured.
+        :raise Problem: the line is no pair, the server refuses something, or does not answer.
+        """
+        self._line += 1
+        if self._line <= self._skip and len(line) <= wire.MAX_LINE:
+            return
+        try:
+            self._add(line)
+        except ValueError as error:
+            await self.finish()  # so that all lines before this one are stored
+            raise Problem(f"{called(self._file, 'input')}, line {self._line}: {error}") from None
+        self._batch.last = self._line
+        if len(self._batch.lines) >= self._most[0] or self._batch.bytes >= self._most[1]:
+            await self._send()
 
-    :ivar seconds: wall time.
-    :ivar cpu_seconds: processor time that the benchmark itself took meanwhile.
-    :ivar errors: how many replies were errors, by their code.
-    :ivar examples: one reply with each of these codes.
-    """
+    def _add(self, line: bytes) -> None:
+        if len(line) > wire.MAX_LINE:
+            raise ValueError(f"it is longer than {wire.MAX_LINE:,} bytes, too long for a pair")
+        if line.isspace() or not line:
+            return
+        key, value, end = pair(line)
+        if not key.startswith(self._prefix):
+            return
+        if end is not None:
+            if end > time.time_ns() // 1_000_000:
+                raise ValueError("the key ends in the future, and keys can't end yet on this server")
+            self.ended += 1
+            return
+        self._batch.add(self._line, f'["PUT", {wire.quote(key)}, {wire.quote(value)}]\n'.encode("ascii"))
 
-    kinds: list[Kind]
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    errors: dict[str, int] = field(default_factory=dict)
-    examples: dict[str, str] = field(default_factory=dict)
+    async def finish(self) -> None:
+        """Store what has been taken, and wait until it is stored."""
+        await self._send()
+        while self._sent:
+            await self._settle()
 
     @property
-    def requests(self) -> int:
-        """How many requests were answered."""
-        return sum(kind.requests for kind in self.kinds)
+    def is_waiting(self) -> bool:
+        """Whether transactions were sent of which nobody knows whether they are stored."""
+        return len(self._sent) > 0
 
-    def note_errors(self, replies: bytes) -> None:
-        """Count the errors among whole replies."""
-        for line in replies.splitlines():
-            if line.startswith(ERROR):
-                code = requests.reply(line)["code"]
-                self.errors[code] = self.errors.get(code, 0) + 1
-                self.examples.setdefault(code, line.decode("ascii", "backslashreplace"))
+    async def _send(self) -> None:
+        batch, self._batch = self._batch, Batch(self._batch.last)
+        self._sent.append(batch)
+        batch.send(self._link)
+        if len(self._sent) >= AT_ONCE:
+            await self._settle()
+
+    async def _settle(self) -> None:
+        """Wait until the oldest transaction that was sent is stored."""
+        batch = self._sent[0]
+        await batch.stored(self._server.name, self._file)
+        self._sent.popleft()
+        self.sure = batch.last
+        self.stored += len(batch.lines)
 
 
-class Bench:
-    """A benchmark: connections, and the phases that they go through.
+async def _lines(helper: Helper, file: io.FileIO, name: str) -> AsyncIterator[list[bytes]]:
+    """The lines of a file, without their ends, some at a time. One that is too long may be the last, and cut."""
 
-    Every phase raises what ended a connection, if one is lost.
-
-    :param reactor: the reactor; the asyncio reactor is the fastest.
-    :ivar connections: those that are open, and those that were lost.
-    :ivar result: what was measured so far.
-    """
-
-    def __init__(self, reactor: Any, endpoint: IStreamClientEndpoint, load: Load) -> None:
-        self._reactor = reactor
-        self._endpoint = endpoint
-        self._load = load
-        self._left = load.requests
-        self._groups = {GROUPS[name] for name in load.mix}
-        self.connections: list[Connection] = []
-        self.result = Result([Kind(name) for name in dict.fromkeys(load.mix)])
-
-    async def connect(self) -> None:
-        """Open all connections."""
-        for _ in range(self._load.clients):
-            self.connections.append(await connect(self._reactor, self._endpoint, Connection(self.result.note_errors)))
-
-    async def fill(self) -> None:
-        """Store every key that will be read."""
-        value = "x" * self._load.value_size
-        requests = (f"PUT {key} {value}\n" for key in self._keys(self._groups - {"count"}))
-        await self._everywhere(takewhile(lambda _: self._left > 0, requests))
-
-    async def run(self) -> Result:
-        """Do what is measured."""
-        prepared: dict[str, Iterator[Batch]] = {}
-        for kind in self.result.kinds:
-            if kind.name != "transaction":
-                prepared[kind.name] = cycle(self._prepared(kind))
-        works = [(connection, self._work(number, prepared)) for number, connection in enumerate(self.connections)]
-        gc.collect()
-        gc.disable()  # nothing here makes cycles, and a pause of ours is not the server's
-        seconds, cpu_seconds = time.perf_counter(), time.process_time()
+    def read() -> bytes:
         try:
-            await self._all(works)
-        finally:
-            gc.enable()
-            self.result.seconds = time.perf_counter() - seconds
-            self.result.cpu_seconds = time.process_time() - cpu_seconds
-        return self.result
+            return file.read(PIECE)
+        except OSError as error:
+            raise unread(name, error) from None
 
-    def stop(self) -> None:
-        """Store and measure nothing more."""
-        self._left = 0
-
-    async def remove(self) -> None:
-        """Remove every key that was stored."""
-        await self._everywhere(f"DEL {key}\n" for key in self._keys(self._groups))
-
-    def close(self) -> None:
-        """Close all connections."""
-        for connection in self.connections:
-            connection.close()
-
-    async def _all(self, works: Iterable[tuple[Connection, Iterator[Batch]]]) -> None:
-        """Have connections do their work, and wait for all of them, even if one is lost."""
-
-        def lost(failure: Failure) -> Failure:
-            self.stop()
-            return failure
-
-        ended = [connection.work(batches).addErrback(lost) for connection, batches in works]
-        watch = LoopingCall(self._give_up_stalled, {})
-        watch.clock = self._reactor
-        watch.start(1.0)
-        try:
-            outcomes = await DeferredList(ended, consumeErrors=True)
-        finally:
-            watch.stop()
-        for _, failure in outcomes:
-            if failure is not None:
-                failure.raiseException()
-
-    def _give_up_stalled(self, seen: dict[Connection, tuple[Any, float]]) -> None:
-        """Give up connections on which nothing has come for too long; they are asked now and then, not timed.
-
-        :param seen: the progress of each connection, and when it was first seen.
-        """
-        now = self._reactor.seconds()
-        for connection in self.connections:
-            progress = connection.progress
-            before, since = seen.get(connection, (None, now))
-            if progress is None or progress != before:
-                seen[connection] = progress, now
-            elif now - since >= STALL:
-                connection.connection_lost(TimeoutError(f"no reply within {STALL:g} seconds"))
-                connection.close()
-
-    async def _everywhere(self, requests: Iterator[str]) -> None:
-        batches = _batches(requests)
-        await self._all([(connection, batches) for connection in self.connections if connection.lost is None])
-        if next(batches, None) is not None:
-            raise ConnectionError("all connections are lost")
-
-    # What is sent.
-
-    def _key(self, group: str, number: int) -> str:
-        return f"{self._load.prefix}{group}:{number:06}"
-
-    def _keys(self, groups: set[str]) -> Iterator[str]:
-        for group in sorted(groups):
-            for number in range(self._load.keys):
-                yield self._key(group, number)
-
-    def _work(self, number: int, prepared: dict[str, Iterator[Batch]]) -> Iterator[Batch]:
-        """The batches of one connection, until all connections together have sent enough."""
-        kinds = {kind.name: kind for kind in self.result.kinds}
-        sources = [prepared.get(name) or self._transactions(number, kinds[name]) for name in self._load.mix]
-        turn = number % len(sources)
-        for source in cycle(sources[turn:] + sources[:turn]):
-            if self._left <= 0:
-                return
-            batch = next(source)
-            self._left -= batch.requests
-            yield batch
-
-    def _prepared(self, kind: Kind) -> list[Batch]:
-        """Batches of one kind, for all connections: keys at random."""
-        load = self._load
-        make: dict[str, Callable[[int], str]] = {
-            "get": lambda number: f"GET {self._key('text', number)}\n",
-            "put": lambda number: f"PUT {self._key('text', number)} {'x' * load.value_size}\n",
-            "incr": lambda number: f"INCR {self._key('count', number)}\n",
-        }
-        request = make[kind.name]
-        requests = min(PREPARED, PREPARED_BYTES // len(request(0)), load.requests)
-        return [
-            Batch(
-                kind,
-                load.pipeline,
-                "".join(request(random.randrange(load.keys)) for _ in range(load.pipeline)).encode(),
-            )
-            for _ in range(max(2, requests // load.pipeline))
-        ]
-
-    def _transactions(self, number: int, kind: Kind) -> Iterator[Batch]:
-        """Read two keys and write two, in two round trips; each client has keys of its own, so nothing conflicts."""
-        load = self._load
-        value = "x" * load.value_size
-        first = number * load.keys // load.clients
-        end = max((number + 1) * load.keys // load.clients, first + 1)
-        while True:
-            one = self._key("own", random.randrange(first, end))
-            other = self._key("own", random.randrange(first, end))
-            reads = f"START\nGET {one}\nGET {other}\n".encode()
-            yield Batch(kind, 1, reads, f"PUT {one} {value}\nPUT {other} {value}\nCOMMIT\n".encode())
+    rest = b""
+    mark = UTF8_MARK.encode()
+    while len(rest) <= wire.MAX_LINE and (data := await helper.do(read)):
+        *lines, rest = (rest + data).split(b"\n")
+        if lines:
+            lines[0] = lines[0].removeprefix(mark)
+            mark = b""
+            yield lines
+    if rest:
+        yield [rest.removeprefix(mark)]
 
 
-def _batches(requests: Iterator[str]) -> Iterator[Batch]:
-    """Requests that are not measured, as many in a batch as :data:`FILL` allows."""
-    kind = Kind("")
-    lines: list[str] = []
-    size = 0
-    for line in requests:
-        lines.append(line)
-        size += len(line)
-        if size >= FILL:
-            yield Batch(kind, len(lines), "".join(lines).encode())
-            lines, size = [], 0
-    if lines:
-        yield Batch(kind, len(lines), "".join(lines).encode())
+async def _connected(server: Server, timeout: float) -> tuple[Link, tuple[int, int]]:
+    """A connection, and how many keys and bytes a transaction on it may have."""
+    link = await server.link()
+    reply = await Connection(link, server.name, timeout).ask("INFO transactions")
+    limits = reply.found.get("result")
+    if not isinstance(limits, dict):  # the server does not tell everybody
+        return link, (KEYS, BYTES)
+    return link, (_share(KEYS, limits.get("keys_limit")), _share(BYTES, limits.get("bytes_limit")))
+
+
+def _share(wanted: int, limit: object) -> int:
+    return min(wanted, max(limit // 4, 1)) if isinstance(limit, int) and limit else wanted
+
+
+def _how_to_go_on(options: Options, loading: Loading) -> str:
+    command = ["kvd", "load", options["file"]]
+    for name in ("connect", "prefix"):
+        if options[name] != Options()[name]:
+            command += [f"--{name}", options[name]]
+    if loading.sure:
+        command += ["--skip", str(loading.sure)]
+    done = "nothing is surely stored"
+    if loading.sure > options["skip"]:
+        done = f"everything up to line {loading.sure} is stored"
+        if loading.is_waiting:
+            done += ", and perhaps some lines after it"
+    return f"{done}; to go on: {shlex.join(command)}"
+
+
+async def _load(running: Program, options: Options, file: io.FileIO) -> Loading:
+    server = find(running.reactor, options["connect"], options["timeout"])
+    link, most = await _connected(server, options["timeout"])
+    loading = Loading(server, link, most, options)
+    status = os.fstat(file.fileno())
+    read = 0
+
+    def share() -> float | None:
+        return read / max(status.st_size, 1) if stat.S_ISREG(status.st_mode) else None
+
+    try:
+        with progress(running.reactor, speed(lambda: loading.stored, share), aside=file.isatty()):
+            async for lines in _lines(Helper(running.reactor), file, options["file"]):
+                for line in lines:
+                    read += len(line) + 1
+                    await loading.take(line)
+            await loading.finish()
+    except Problem as problem:
+        raise Problem(f"{problem}; {_how_to_go_on(options, loading)}", problem.status) from None
+    except CancelledError:
+        raise Interrupted(f"interrupted; {_how_to_go_on(options, loading)}") from None
+    link.close()
+    return loading
+
+
+async def _run(running: Program, options: Options) -> int:
+    with input(options["file"]) as file:
+        loading = await _load(running, options, file)
+    left_out = f"; {loading.ended:,} had ended, and were left out" if loading.ended else ""
+    note(f"{counted(loading.stored)} of {called(options['file'], 'input')} stored{left_out}")
+    return 0
+
+
+def run(options: Options) -> None:
+    """Run it, and exit."""
+    install_reactor()
+    program.run(lambda running: _run(running, options))

@@ -16,6 +16,9 @@ from kvd.cli.program import FAILED, INTERRUPTED, Problem, complain
 SUBCOMMANDS = {
     "run": "Send commands, from the command line or standard input, and print the replies.",
     "shell": "A prompt for commands, with history and completion.",
+    "dump": "Write all pairs, or those with a prefix, to a file of JSON lines.",
+    "load": "Store the pairs of a file that kvd dump has written.",
+    "backup": "Write all pairs to a new file for the SQLite store.",
     "bench": "Measure how many requests a second a server answers, and how fast.",
     "verify": "Check that a server keeps its promise of strict serializability.",
 }

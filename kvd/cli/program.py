@@ -20,7 +20,9 @@ from twisted.internet.task import react
 from twisted.python import usage
 
 import kvd
+from kvd.numbers import positive
 
+REFUSED = 1
 FAILED = 2
 INTERRUPTED = 130
 
@@ -32,7 +34,14 @@ OTHER_FILES = 40
 
 
 class Problem(Exception):
-    """A subcommand can't go on; the text says why, in one line."""
+    """A subcommand can't go on; the text says why, in one line.
+
+    :ivar status: the exit status; :data:`REFUSED` if a reply of the server says why.
+    """
+
+    def __init__(self, text: str, status: int = FAILED) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class Interrupted(Exception):
@@ -67,6 +76,9 @@ class Options(usage.Options):
 
 CONNECT = ["connect", "c", "localhost:8765", "The server: HOST, HOST:PORT, or a Twisted client endpoint."]
 """The option that says where the server is; :mod:`kvd.cli.connecting` reads it."""
+
+TIMEOUT = ["timeout", "t", 60.0, "Seconds to wait for each reply.", positive]
+"""The option that says how long to wait for it."""
 
 
 # Output.
@@ -114,10 +126,15 @@ def write(path: str, text: str, mode: str = "w") -> None:
 
 
 def complain(text: str) -> None:
+    """Print an error on standard error, if there is one."""
+    note(f"kvd: {text}")
+
+
+def note(text: str) -> None:
     """Print a line on standard error, if there is one."""
     if sys.stderr is not None:
         with suppress(OSError):
-            print(f"kvd: {printable(text)}", file=sys.stderr, flush=True)
+            print(printable(text), file=sys.stderr, flush=True)
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -159,7 +176,7 @@ class Program:
             status = await main(self)
         except Problem as problem:
             complain(str(problem))
-            status = FAILED
+            status = problem.status
         except (Interrupted, CancelledError) as interrupted:
             complain(str(interrupted) or "interrupted")
             status = INTERRUPTED

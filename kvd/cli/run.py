@@ -5,18 +5,15 @@ from __future__ import annotations
 import io
 import os
 import sys
-import threading
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, ClassVar
 
-from twisted.internet.threads import deferToThreadPool
 from twisted.python import usage
-from twisted.python.threadpool import ThreadPool
 
 from kvd.cli import program
 from kvd.cli.connecting import find, is_blank
-from kvd.cli.program import CONNECT, Problem, Program, reason, say
-from kvd.numbers import positive
+from kvd.cli.helper import Helper
+from kvd.cli.program import CONNECT, TIMEOUT, Problem, Program, reason, say
 
 UTF8_MARK = "\ufeff"
 """What some programs put at the start of a file in UTF-8."""
@@ -31,10 +28,7 @@ class Options(program.Options):
         "standard input, one per line. All of them share one connection. The exit status is 1 if a reply was an "
         "Error, 2 if there was no reply, and 130 after Ctrl-C."
     )
-    optParameters: ClassVar = [
-        CONNECT,
-        ["timeout", "t", 60.0, "Seconds to wait for each reply.", positive],
-    ]
+    optParameters: ClassVar = [CONNECT, TIMEOUT]
 
     def parseArgs(self, *commands: str) -> None:
         """Take the commands, which come after the options."""
@@ -50,25 +44,13 @@ class Options(program.Options):
         self["commands"] = commands
 
 
-class _Reader(threading.Thread):
-    """A thread that may still wait for input when the process ends."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, daemon=True, **options)
-
-
-class _Readers(ThreadPool):
-    threadFactory = _Reader
-
-
 async def _lines(reactor: Any, commands: Sequence[str]) -> AsyncIterator[str]:
     """The commands; of standard input, if there are none on the command line."""
     for command in commands:
         yield command
     if commands or sys.stdin is None:
         return
-    readers = _Readers(0, 1)
-    readers.start()
+    helper = Helper(reactor)
     mark = UTF8_MARK
     # A file of its own: Python waits for sys.stdin when the process ends, and closing would wait for the thread.
     read = io.BufferedReader(io.FileIO(0, closefd=False)).readline
@@ -79,7 +61,7 @@ async def _lines(reactor: Any, commands: Sequence[str]) -> AsyncIterator[str]:
         except OSError as error:
             raise Problem(f"can't read standard input: {reason(error)}") from None
 
-    while line := await deferToThreadPool(reactor, readers, next_line):
+    while line := await helper.do(next_line):
         text = line.removesuffix(b"\n").decode(errors="surrogateescape").removeprefix(mark)
         mark = ""
         if not is_blank(text):

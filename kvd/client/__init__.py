@@ -25,6 +25,7 @@ from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from kvd import requests, wire
+from kvd.client.asking import Asker
 from kvd.client.commands import Commands
 from kvd.client.dialing import LEAST_PAUSE, Dialer
 from kvd.client.link import TIMEOUT
@@ -34,9 +35,10 @@ from kvd.client.steady import steady
 from kvd.client.transaction import Transaction
 from kvd.client.waiting import Lifetime, disconnected
 from kvd.errors import BadArguments, BadRequest, Conflict, Idle, KvdError, Unavailable
+from kvd.receipts import Outcome
 from kvd.requests import CONFLICT_PAUSES, RETRY_FOR, Page, full_jitter
 
-__all__ = ["Client", "Page", "Transaction", "connect"]
+__all__ = ["Client", "Outcome", "Page", "Transaction", "connect"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -57,12 +59,14 @@ class Client(Commands):
         rand: Callable[[], float],
     ) -> None:
         self._clock = steady(reactor)
+        self._timeout = timeout
         self._retry_for = retry_for
         self._random = rand
         self._lifetime = Lifetime()
         self._dialer = Dialer(self._clock, endpoint, timeout, wait, rand, self._lifetime)
         self._shared = Shared(self._clock, self._dialer, wait, self._lifetime)
         self._pool = Pool(self._clock, self._dialer, pool, timeout, self._lifetime)
+        self._asker = Asker(self._clock, self._dialer, wait, self._lifetime)
 
     def disconnect(self) -> Deferred[None]:
         """Close all connections, for good; the server rolls open transactions back. A second call does no harm.
@@ -116,14 +120,28 @@ class Client(Commands):
 
     # Transactions.
 
+    def outcome(self, receipt: str) -> Deferred[Outcome]:
+        """What became of the COMMIT with a receipt. If it has not happened, it never will: asking settles that.
+
+        It is asked for on a connection of its own; again and again, for ``timeout`` seconds, while the server can't be
+        reached.
+
+        :param receipt: as in the field ``receipt`` of an OutcomeUnknown.
+        :return: a Deferred. It fails with Unavailable if the server could not tell.
+        """
+        return Deferred.fromCoroutine(self._asker.outcome(receipt, self._timeout))
+
     def transaction(self, read_only: bool = False) -> Transaction:
         """A transaction, to be used in ``async with``: commits at its end, rolls back if it raises.
 
         :raise kvd.errors.Unavailable: when it begins: no connection could be had for it.
         :raise kvd.errors.InTransaction: when it begins: it is inside another one, and the pool has no connection left.
         :raise kvd.errors.Conflict: at its end: something that it read was changed meanwhile.
+        :raise kvd.errors.Unavailable: at its end: nothing was stored, the server could not be reached.
+        :raise kvd.errors.OutcomeUnknown: at its end: the reply to COMMIT was lost, and for ``timeout`` seconds the
+            server could not tell what became of it.
         """
-        return Transaction(self._pool, read_only)
+        return Transaction(self._pool, read_only, self._asker, self._timeout)
 
     def transact(
         self, fn: Callable[Concatenate[Transaction, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
@@ -132,7 +150,10 @@ class Client(Commands):
 
         It runs again after a Conflict, an Unavailable or an Idle, until ``retry_for`` seconds have passed since the
         call. So it must bear running more than once: what it does besides ``txn`` is not rolled back. Every other
-        error ends it, an unknown outcome too.
+        error ends it.
+
+        If the reply to COMMIT is lost, it asks the server what became of it, for ``retry_for`` seconds from then on.
+        So what was stored is not done again. OutcomeUnknown remains for a server that can't tell in that time.
 
         :param fn: a coroutine function, or a function that returns a Deferred.
         :return: a Deferred of what ``fn`` returned when its changes were stored. It fails with TypeError if ``fn``
@@ -155,7 +176,7 @@ class Client(Commands):
         attempt = 0
         while True:
             try:
-                async with self.transaction() as txn:
+                async with Transaction(self._pool, False, self._asker, self._retry_for) as txn:
                     result = await run(txn)
                 return result
             except (Conflict, Unavailable, Idle):

@@ -24,6 +24,9 @@ RECONNECT_PAUSES = (0.2, 2.0)
 LEAST_PAUSE = 0.005
 """Seconds that a pause lasts at least, so that time passes between two tries."""
 
+LEAST_TRY = 5.0
+"""Seconds that a try to connect may take at least, however short requests wait."""
+
 GREETING = wire.request("PING")
 
 

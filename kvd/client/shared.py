@@ -9,13 +9,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from kvd.client.dialing import Dialer
+from kvd.client.dialing import LEAST_TRY, Dialer
 from kvd.client.link import Link, said
 from kvd.client.waiting import Lifetime, ignore
 from kvd.errors import Busy, Unavailable
-
-LEAST_TRY = 5.0
-"""Seconds that a try to connect may take at least, however short requests wait."""
 
 
 class Shared:

@@ -9,12 +9,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 
-from kvd import requests, wire
+from kvd import receipts, requests, wire
+from kvd.client.asking import Asker
 from kvd.client.commands import Commands
 from kvd.client.link import Link
 from kvd.client.pool import Pool
 from kvd.client.waiting import ignore, wait_for
 from kvd.errors import Aborted, BadRequest, Conflict, KvdError, NoTransaction, ReceiptUsed, TransactionExpired
+from kvd.receipts import IN_DOUBT
 
 ENDED = (Conflict, Aborted, TransactionExpired, ReceiptUsed)
 """The errors of a COMMIT after which no transaction is open any more."""
@@ -28,11 +30,16 @@ class Transaction(Commands):
 
     It is open inside its ``async with`` block. If its connection breaks there, it has failed: nothing of it
     is stored, and whatever is asked of it fails.
+
+    :param asker: asks what became of its COMMIT, if the reply is lost, for ``limit`` seconds.
     """
 
-    def __init__(self, pool: Pool, read_only: bool) -> None:
+    def __init__(self, pool: Pool, read_only: bool, asker: Asker, limit: float) -> None:
         self._pool = pool
         self._read_only = read_only
+        self._asker = asker
+        self._limit = limit
+        self._began = 0.0  # before START was sent, as the asker tells the time
         self._link: Link | None = None
         self._opening = False
         self._outer: Transaction | None = None
@@ -97,6 +104,7 @@ class Transaction(Commands):
         self._opening = True
         try:
             link = await self._pool.lease(nested)
+            self._began = self._asker.seconds()
             try:
                 await wait_for(link.ask(requests.encode("START", *["READONLY"] * self._read_only), False))
             except BaseException:
@@ -127,8 +135,10 @@ class Transaction(Commands):
             if error is None and self._unsent is not None:
                 raise self._aborted(self._unsent)
             return
+        receipt = receipts.new() if self._writes and not self._read_only else None
+        words = [] if receipt is None else [receipt]
         try:
-            await wait_for(link.ask(requests.encode("COMMIT"), self._writes and not self._read_only))
+            await wait_for(link.ask(requests.encode("COMMIT", *words), receipt is not None))
         except ENDED:
             self._pool.give_back(link)
             raise
@@ -136,8 +146,14 @@ class Transaction(Commands):
             if isinstance(problem, GeneratorExit):
                 forget(asked)
             self._pool.drop(link)
-            raise
-        self._pool.give_back(link)
+            if receipt is None or not isinstance(problem, IN_DOUBT):
+                raise
+            lost = problem
+        else:
+            self._pool.give_back(link)
+            return
+        assert receipt is not None
+        await self._asker.settle(receipt, self._began, lost, self._limit)
 
 
 def forget(asked: Iterable[Deferred[Any]]) -> None:

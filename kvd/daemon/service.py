@@ -12,7 +12,7 @@ import twisted
 from twisted.application.service import Service
 from twisted.internet import asyncioreactor
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -116,6 +116,8 @@ class StoreService(Service):
                 self.clock,
                 self.seconds,
                 soon(self.clock),
+                from_thread(self.clock),
+                _tell,
                 self._sync,
                 self.core.budget,
                 receipt_times(limits),
@@ -274,6 +276,10 @@ def receipt_times(limits: Limits) -> tuple[float, float]:
     return remembered, longest or remembered
 
 
+def _tell(line: str) -> None:
+    log.info("{line}", line=line)
+
+
 def is_compiled() -> bool:
     """Whether the core is compiled."""
     return not commands.__file__.endswith(".py")
@@ -285,3 +291,11 @@ def soon(clock: IReactorTime) -> Callable[[Callable[[], None]], object]:
         call_soon: Callable[[Callable[[], None]], object] = clock._asyncioEventloop.call_soon
         return call_soon
     return lambda call: clock.callLater(0, call)
+
+
+def from_thread(clock: IReactorTime) -> Callable[[Callable[[], None]], object]:
+    """What has a function called in the event loop's thread, from another one: as quickly as the reactor can."""
+    if isinstance(clock, asyncioreactor.AsyncioSelectorReactor):
+        call_soon: Callable[[Callable[[], None]], object] = clock._asyncioEventloop.call_soon_threadsafe
+        return call_soon
+    return lambda call: IReactorFromThreads(clock).callFromThread(call)

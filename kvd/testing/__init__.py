@@ -55,6 +55,8 @@ class MemoryServer:
     :ivar network_delay: called for each batch of bytes that is sent, with True if a client sends it; how many
         seconds it is on its way. None can overtake an earlier one of the same connection.
     :ivar reachable: whether clients can connect.
+    :ivar tells_outcomes: whether clients can learn what became of a COMMIT whose reply was lost. If not, the
+        connection on which they ask breaks, and in the end they raise OutcomeUnknown.
     """
 
     def __init__(self, store: MemoryStore | None = None) -> None:
@@ -62,6 +64,7 @@ class MemoryServer:
         self.store_delay = 0.0
         self.network_delay: Callable[[bool], float] = lambda from_client: 0.0
         self.reachable = True
+        self.tells_outcomes = True
         self.endpoint: IStreamClientEndpoint = _Endpoint(self)
         self._conflict = False
         self._lose: str | None = None
@@ -153,11 +156,17 @@ class MemoryServer:
         self._conflict = True
 
     def lose_link_before_next_commit(self) -> None:
-        """The connection that sends the next COMMIT breaks before that reaches the server."""
+        """The connection that sends the next COMMIT breaks before that reaches the server.
+
+        The client asks what became of it, and learns that nothing was stored; unless ``tells_outcomes`` is False.
+        """
         self._lose = "before"
 
     def lose_link_after_next_commit(self) -> None:
-        """The connection that sends the next COMMIT breaks when that has reached the server, and before its reply."""
+        """The connection that sends the next COMMIT breaks when that has reached the server, and before its reply.
+
+        The client asks what became of it, and learns that it was stored; unless ``tells_outcomes`` is False.
+        """
         self._lose = "after"
 
     def lose_links(self) -> None:
@@ -171,9 +180,14 @@ class MemoryServer:
         wanted, self._conflict = self._conflict, False
         return wanted
 
-    def _take_lost(self) -> str | None:
-        wanted, self._lose = self._lose, None
-        return wanted
+    def _breaks_at(self, data: bytes) -> int | None:
+        """After how many bytes of what a client sends its connection breaks."""
+        if self._lose and (commit := _line_of("COMMIT", data)) is not None:
+            wanted, self._lose = self._lose, None
+            return commit[wanted == "after"]
+        if not self.tells_outcomes and (outcome := _line_of("OUTCOME", data)) is not None:
+            return outcome[0]
+        return None
 
 
 async def _wait(awaitable: Awaitable[T]) -> T:
@@ -241,12 +255,11 @@ class _End:
         if self._closed:
             return
         data, self._sent = b"".join(self._sent), []
-        fault = None
-        if self._is_client and (commit := _commit_in(data)) is not None and (fault := self._server._take_lost()):
-            data = data[: commit[fault == "after"]]
+        end = self._server._breaks_at(data) if self._is_client else None
+        data = data[:end]
         self.peer._held += [data] * bool(data) + [_END] * self._closing
         self.peer._take()
-        if fault:
+        if end is not None:
             self.lose(ConnectionLost())
 
     def _take(self) -> None:
@@ -311,13 +324,13 @@ class _End:
         return self.peer.getHost()
 
 
-def _commit_in(data: bytes) -> tuple[int, int] | None:
-    """Where the first COMMIT of a batch of lines begins and ends."""
+def _line_of(command: str, data: bytes) -> tuple[int, int] | None:
+    """Where the first line of a batch begins and ends that asks for a command."""
     start = 0
     for line in data.splitlines(keepends=True):
         try:
             name, _ = wire.parse(line.decode().rstrip("\r\n"))
-            if name == "COMMIT":
+            if name == command:
                 return start, start + len(line)
         except (KvdError, UnicodeDecodeError):
             pass

@@ -99,7 +99,7 @@ def measured_on(server: str, row: Row) -> bool:
 def measure_rows(results: Results, load: Load, names: list[str], rows: list[Row]) -> None:
     """Measure all rows, with the servers in turn."""
     with ExitStack() as stack:
-        servers: dict[str, Server] = {name: stack.enter_context(running(name)) for name in names}
+        servers: dict[str, Server] = {name: stack.enter_context(running(KINDS[name])) for name in names}
         for value, group in groupby(rows, lambda row: row.value):
             same_value = list(group)
             for server in servers.values():
@@ -122,11 +122,11 @@ def measure_filling(results: Results, load: CompiledLoad, names: list[str], pair
     """Measure the memory of a number of pairs, and how long a polite client waits while another number is loaded."""
     results.polite_pairs = polite_pairs
     for name in names:
-        with running(name) as server:
+        with running(KINDS[name]) as server:
             before = server.resident()
             figures = load.fill(server, pairs, 32)
             results.filled[name] = Filled(pairs, (server.resident() - before) / pairs, figures.per_second)
-        with running(name) as server:
+        with running(KINDS[name]) as server:
             results.polite[name] = load.fill(server, polite_pairs, 32, polite=True)
         print(
             f"{KINDS[name].title}: {results.filled[name].bytes_per_pair:.0f} bytes a pair; a polite client waits for "

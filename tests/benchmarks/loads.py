@@ -31,11 +31,12 @@ class Row(NamedTuple):
     """Requests in flight of each client."""
     value: int
     """Bytes of a value."""
+    most_keys: int = 50_000
 
     @property
     def keys(self) -> int:
-        """How many there are to choose from: as many as fit into 64 MiB, and no more than 50,000."""
-        return min(50_000, (64 << 20) // self.value)
+        """How many there are to choose from: as many as fit into 64 MiB, and no more than ``most_keys``."""
+        return min(self.most_keys, (64 << 20) // self.value)
 
 
 @dataclass

@@ -1,8 +1,9 @@
-"""The servers that are compared: each a process of its own, on one core, without anything on disk."""
+"""The servers that are compared: each a process of its own, on one core."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -37,21 +38,37 @@ def _kvd(port: int, directory: str) -> list[str]:
     return [str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=", "kvd", "--port", str(port)]
 
 
+def _durable_kvd(sync: str) -> Callable[[int, str], list[str]]:
+    return lambda port, directory: [*_kvd(port, directory), "--store", f"sqlite:{directory}/kvd.db", "--sync", sync]
+
+
 def _script(name: str) -> Callable[[int, str], list[str]]:
     return lambda port, directory: [sys.executable, str(HERE / name), str(port)]
 
 
-def _redis(port: int, directory: str) -> list[str]:
-    persistence = ["--save", "", "--appendonly", "no", "--dir", directory]
-    return ["redis-server", "--port", str(port), "--bind", "127.0.0.1", *persistence]
+def _redis(sync: str) -> Callable[[int, str], list[str]]:
+    """Redis, with what it calls appendfsync; "" for nothing on disk."""
+    kept = ["--appendonly", "yes", "--appendfsync", sync] if sync else ["--appendonly", "no"]
+    return lambda port, directory: [
+        "redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", directory, *kept,
+    ]  # fmt: skip
 
 
 KINDS = {
     "kvd": Kind("kvd", _kvd),
-    "redis": Kind("Redis", _redis, resp=True),
+    "redis": Kind("Redis", _redis(""), resp=True),
     "threads": Kind("thread per client", _script("threads_server.py"), transactions=False),
     "bare": Kind("bare LineReceiver", _script("bare_server.py"), values=False),
 }
+
+DURABLE = {
+    "kvd": Kind("kvd, --sync always", _durable_kvd("always")),
+    "redis": Kind("Redis, appendfsync always", _redis("always"), resp=True),
+    "kvd second": Kind("kvd, --sync 1", _durable_kvd("1")),
+    "redis second": Kind("Redis, appendfsync everysec", _redis("everysec"), resp=True),
+    "memory": Kind("kvd, memory", _kvd),
+}
+"""The servers that keep their data on a disk, and kvd's memory store beside them."""
 
 
 def available() -> list[str]:
@@ -87,6 +104,11 @@ class Server:
         pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
+    def written(self) -> int:
+        """Bytes that it has had written to a disk."""
+        found = re.search(r"^write_bytes: (\d+)", Path(f"/proc/{self._process.pid}/io").read_text(), re.MULTILINE)
+        return int(found[1]) if found else 0
+
     def settle(self) -> None:
         """Wait until it is done with what the last load left behind, for it shares its core with the next server."""
         end = time.monotonic() + LIMIT
@@ -107,8 +129,8 @@ def _free_port() -> int:
 
 
 @contextmanager
-def running(name: str) -> Iterator[Server]:
-    """A server of this kind, on one core, from its start to its end.
+def running(kind: Kind) -> Iterator[Server]:
+    """A server of this kind, on one core, from its start to its end. What it writes is on the disk of temporary files.
 
     :raise RuntimeError: if it does not start.
     """
@@ -116,7 +138,7 @@ def running(name: str) -> Iterator[Server]:
     core = cores()[0]
     with tempfile.TemporaryDirectory() as directory:
         process = subprocess.Popen(
-            KINDS[name].command(port, directory),
+            kind.command(port, directory),
             cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -124,8 +146,8 @@ def running(name: str) -> Iterator[Server]:
             preexec_fn=lambda: os.sched_setaffinity(0, core),
         )
         try:
-            _wait_for(port, process, name)
-            yield Server(KINDS[name], port, process)
+            _wait_for(port, process, kind.title)
+            yield Server(kind, port, process)
         finally:
             process.kill()
             process.wait(LIMIT)

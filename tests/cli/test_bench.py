@@ -20,7 +20,7 @@ from twisted.python.usage import UsageError
 
 from kvd.cli.batches import Batch, Connection, Kind
 from kvd.cli.bench import Options, figures, show
-from kvd.cli.load import KINDS, STALL, Bench, Load, Result
+from kvd.cli.workload import KINDS, STALL, Bench, Load, Result
 from kvd.testing import MemoryServer
 from tests.support.daemon import LIMIT, Daemon
 from tests.support.scripted_server import ScriptedServer

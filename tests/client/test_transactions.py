@@ -14,7 +14,6 @@ from kvd.errors import (
     BadRequest,
     KvdError,
     NoTransaction,
-    OutcomeUnknown,
     Unavailable,
 )
 from kvd.testing import MemoryServer
@@ -215,21 +214,6 @@ def test_a_read_only_transaction_may_not_write(server: MemoryServer, client: Cli
 
     with pytest.raises(errors.ReadOnly):
         server.run(play())
-
-
-def test_a_commit_whose_reply_is_lost_has_an_unknown_outcome_either_way(server: MemoryServer, client: Client) -> None:
-    runs: list[None] = []
-
-    async def counted(txn: Transaction) -> None:
-        runs.append(None)
-        await add_one(txn, "a")
-
-    for lose, stored in ((server.lose_link_before_next_commit, None), (server.lose_link_after_next_commit, "1")):
-        lose()
-        with pytest.raises(OutcomeUnknown):
-            server.run(client.transact(counted))
-        assert server.run(client.get("a")) == stored
-    assert len(runs) == 2  # an unknown outcome is never repeated
 
 
 def test_a_commit_of_a_transaction_that_only_read_is_never_of_unknown_outcome(

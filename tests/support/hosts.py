@@ -17,6 +17,8 @@ def host(limit: int = 0) -> Host:
         clock,
         clock.seconds,
         lambda call: clock.callLater(0, call),
+        lambda call: clock.callLater(0, call),
+        lambda line: None,
         0.0,
         Budget(limit),
         (3600.0, 600.0),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.task import Clock
 
+from kvd.interfaces import Host
 from kvd.stores.memory.store import MemoryStore
 from kvd.stores.sqlite.journal import SqliteJournal
-from kvd.stores.sqlite.syncing import Worker
+from kvd.stores.sqlite.syncing import Done, Worker
 
 
 class ClockWorker(Worker):
@@ -24,13 +23,20 @@ class ClockWorker(Worker):
         self._clock = clock
         self.seconds = seconds
 
-    def start(self, reactor: Any) -> None:
+    def start(self, host: Host) -> None:
         """There is nothing to begin."""
 
-    def do(self, work: Callable[[], None]) -> Deferred[None]:
+    def do(self, work: Callable[[], None], done: Done) -> None:
         """Do something later."""
-        done: Deferred[None] = deferLater(self._clock, self.seconds, work)
-        return done
+        self._clock.callLater(self.seconds, self._do, work, done)
+
+    def _do(self, work: Callable[[], None], done: Done) -> None:
+        try:
+            work()
+        except Exception as error:
+            done(error)
+        else:
+            done(None)
 
     def stop(self) -> None:
         """What was begun is not done any more."""

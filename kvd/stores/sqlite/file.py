@@ -158,19 +158,19 @@ class File:
         """The commits that are not folded, and those with a receipt, from old to new, each with its writes."""
         expected = self.folded + 1
         rows = self._connection.execute(
-            "SELECT * FROM commits WHERE number > ? OR receipt IS NOT NULL ORDER BY number", (self.folded,)
+            "SELECT * FROM commits WHERE number > ? OR receipt > '' ORDER BY number", (self.folded,)
         )
         while found := self._fetch(rows):
             piece = []
             for row in found:
-                number = row[0]
-                if row[7] != layout.row_sum(*row[:7]):
+                number, _, _, user, name, committed, text, total = row
+                if total != layout.row_sum(number, user, name, committed, text):
                     raise self.damaged(f"the sum of commit {number} is wrong")
                 if number > self.folded:
                     if number != expected:
                         raise self.damaged(f"commit {expected} is missing")
                     expected += 1
-                piece.append((row, self._writes(row[6]) if number > self.folded else {}))
+                piece.append((row, self._writes(text) if number > self.folded else {}))
             yield piece
 
     def _fetch(self, rows: sqlite3.Cursor) -> list[Any]:
@@ -203,8 +203,11 @@ class File:
         self._connection.execute("COMMIT")
 
     def append(self, rows: list[Row]) -> None:
-        """Append commits."""
-        self._connection.executemany("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        """Append commits, as a transaction of SQLite's."""
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        connection.execute("COMMIT")
 
     def fold(self, pairs: list[tuple[str, str]]) -> None:
         """Write pairs into the table of pairs."""
@@ -230,7 +233,7 @@ class File:
 
     def forget_commits(self, first: int, last: int) -> None:
         """Remove folded commits without a receipt."""
-        self._connection.execute("DELETE FROM commits WHERE number BETWEEN ? AND ? AND receipt IS NULL", (first, last))
+        self._connection.execute("DELETE FROM commits WHERE number BETWEEN ? AND ? AND receipt = ''", (first, last))
 
     def forget_receipts(self, before: int, last: int, most: int) -> bool:
         """Remove folded commits that were kept for their receipts and are too old.

@@ -15,11 +15,11 @@ from kvd.stores.memory.journal import Contents
 from kvd.stores.sqlite import format as layout
 from kvd.stores.sqlite.file import File
 
-FEW: Final = 100_000
-FEW_BYTES: Final = 64 * MIB
+FEW: Final = 1_000_000
+FEW_BYTES: Final = 256 * MIB
 """So many commits, and so many characters of them, need not be folded; nor half as much as the store holds."""
 
-PIECE: Final = 200
+PIECE: Final = 100
 """Changed keys that are written at a time."""
 
 PIECE_BYTES: Final = MIB

@@ -30,8 +30,12 @@ APPLICATION: Final = int.from_bytes(b"kvd1", "big")
 VERSION: Final = 1
 """SQLite's ``user_version``: that of the format."""
 
-Row = tuple[int, int, int, str | None, str | None, bool, str, int]
-"""A commit: number, when (in milliseconds since 1970 UTC), client, user, receipt, whether it committed, writes, sum."""
+Row = tuple[int, int, int, str, str, int, str, int]
+"""A commit: number, when (in milliseconds since 1970 UTC), client, user, receipt, whether it committed, writes, sum.
+
+There is no None and no bool in it: Python's sqlite3 takes a microsecond to find out what to do with each of them. User
+and receipt are empty if there is none.
+"""
 
 Pair = tuple[str, str, int | None, int]
 """A pair: key, value, end, sum."""
@@ -41,7 +45,7 @@ CREATE TABLE about (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE runs (first INTEGER PRIMARY KEY, id TEXT NOT NULL, began INTEGER NOT NULL);
 CREATE TABLE folded (key TEXT PRIMARY KEY, value TEXT NOT NULL, ends INTEGER, sum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE commits (
-    number INTEGER PRIMARY KEY, at INTEGER NOT NULL, by INTEGER NOT NULL, user TEXT, receipt TEXT,
+    number INTEGER PRIMARY KEY, at INTEGER NOT NULL, by INTEGER NOT NULL, user TEXT NOT NULL, receipt TEXT NOT NULL,
     committed INTEGER NOT NULL, writes TEXT NOT NULL, sum INTEGER NOT NULL
 );
 CREATE VIEW pairs (key, value, ends) AS
@@ -126,11 +130,13 @@ def row(number: int, writes: Writes, by: int, receipt: Receipt | None, committed
     """
     items = [f"[{_text(key)},{'null' if value is None else _text(value)}]" for key, value in writes.items()]
     text = f"[{','.join(items)}]"
-    user, name = (None, None) if receipt is None else receipt
-    at = now()
-    return number, at, by, user, name, committed, text, row_sum(number, at, by, user, name, committed, text)
+    user, name = ("", "") if receipt is None else (receipt.user or "", receipt.name)
+    done = int(committed)
+    return number, now(), by, user, name, done, text, row_sum(number, user, name, done, text)
 
 
-def row_sum(number: int, at: int, by: int, user: str | None, name: str | None, committed: bool, text: str) -> int:
+def row_sum(number: int, user: str, name: str, committed: int, text: str) -> int:
     """The sum of a commit."""
-    return crc32(f"{number} {at} {by} {user} {name} {committed:d} {text}".encode())
+    if not name:
+        return crc32(text.encode(), number)
+    return crc32(f"{user} {name} {committed} {text}".encode(), number)

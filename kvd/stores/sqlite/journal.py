@@ -16,10 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
-from twisted.python.failure import Failure
-
 from kvd.accounts import MIB, Account
 from kvd.errors import Unavailable
 from kvd.interfaces import Host, Receipt, Writes
@@ -28,7 +24,7 @@ from kvd.stores.sqlite import format as layout
 from kvd.stores.sqlite.disk import Disk
 from kvd.stores.sqlite.file import File
 from kvd.stores.sqlite.folding import Folder
-from kvd.stores.sqlite.syncing import Thread, Worker
+from kvd.stores.sqlite.syncing import DiskThread, Worker
 
 WAL_BYTES: Final = 4 * MIB
 """The ``-wal`` file is checkpointed when it has so many bytes; the smaller, the less time a checkpoint takes."""
@@ -45,8 +41,6 @@ ROW_BYTES: Final = 300
 LOOK_EVERY: Final = 0.2
 """Seconds between two looks at the room on the disk, and for how long a commit relies on one."""
 
-log = Logger()
-
 
 class SqliteJournal(Journal):
     """Keeps a store in a file.
@@ -61,14 +55,14 @@ class SqliteJournal(Journal):
 
     def __init__(self, path: str, worker: Worker | None = None) -> None:
         self._path: Final = path
-        self._worker: Final = worker or Thread()
+        self._worker: Final = worker or DiskThread()
         self._rows: list[layout.Row] = []  # gathered, and not appended yet
         self._waiting = 0  # their characters
         self._asked = False  # they are written in the next turn of the loop
         self._busy = False  # the worker works
         self._lent = False  # and has the connection
         self._worker_error: Exception | None = None
-        self._timer: IDelayedCall | None = None
+        self._timer: Any = None
         self._folds = False  # in the background
         self._next_look = 0.0
         self._relies_until = 0.0  # on what was seen of the disk
@@ -88,7 +82,7 @@ class SqliteJournal(Journal):
             file.abandon()
             raise
         self._appended = self._synced = file.newest
-        self._worker.start(host.reactor)
+        self._worker.start(host)
         self._file = file
 
     def _load(self, file: File, contents: Contents) -> None:
@@ -102,7 +96,7 @@ class SqliteJournal(Journal):
                 now = self._host.seconds()
                 if now - told > 2:
                     told = now
-                    log.info("{number} keys are loaded from {path}", number=number, path=self._path)
+                    self._host.tell(f"{number} keys are loaded from {self._path}")
                 yield piece
 
         contents.restore(pairs())
@@ -113,16 +107,12 @@ class SqliteJournal(Journal):
                 if commit > file.folded:
                     contents.repeat(writes)
                     self._folder.wrote(writes, len(text))
-                if name is not None:
-                    contents.remember(Receipt(user, name), bool(committed), commit, max(0, wall - at) / 1000)
+                if name:
+                    contents.remember(Receipt(user or None, name), bool(committed), commit, max(0, wall - at) / 1000)
         contents.restored(file.newest, max(0, wall - file.about("receipts_since")) / 1000)
-        log.info(
-            "{path} is loaded: {keys} keys, and {commits} commits after them, in {seconds:.2f} s",
-            path=self._path,
-            keys=number,
-            commits=file.newest - file.folded,
-            seconds=self._host.seconds() - began,
-        )
+        took = self._host.seconds() - began
+        commits = file.newest - file.folded
+        self._host.tell(f"{self._path} is loaded: {number} keys, and {commits} commits after them, in {took:.2f} s")
 
     # Commits.
 
@@ -182,8 +172,7 @@ class SqliteJournal(Journal):
             size += len(self._rows[place][6])
             place += 1
         rows, self._rows = self._rows[:place], self._rows[place:]
-        with file.transaction():
-            file.append(rows)
+        file.append(rows)
         self._appended = rows[-1][0]
         self._waiting -= size
         self._account.set(self._waiting + len(self._rows) * ROW_BYTES + self._folder.memory())
@@ -196,6 +185,7 @@ class SqliteJournal(Journal):
     def _work(self, work: Callable[[], None]) -> None:
         """Have the worker sync, or checkpoint, which syncs as well."""
         self._busy = True
+        number = self._appended
 
         def do() -> None:
             try:
@@ -204,22 +194,32 @@ class SqliteJournal(Journal):
                 self._worker_error = error  # a stop does not wait for the reactor to be told
                 raise
 
-        self._worker.do(do).addCallbacks(self._is_synced, self._work_failed, callbackArgs=(self._appended,))
+        def done(problem: BaseException | None) -> None:
+            if self._file is None:
+                return
+            if problem is not None:
+                self._fail(problem)
+            else:
+                self._is_synced(number)
 
-    def _work_failed(self, failure: Failure) -> None:
-        if self._file is not None:
-            self._fail(failure.value)
+        self._worker.do(do, done)
 
-    def _is_synced(self, _: None, number: int) -> None:
+    def _is_synced(self, number: int) -> None:
         self._busy = self._lent = False
-        if self._file is None:
-            return
         self._syncs += 1
         self._synced = number
         if not self._host.sync:
             self._tell_synced(number)
+        # Those who are answered now may ask again at once, and then share the next sync with those who wait.
+        self._asked = True
+        self._host.soon(self._soon_after)
+
+    def _soon_after(self) -> None:
+        self._host.soon(self._go_on)
+
+    def _go_on(self) -> None:
         self._write()
-        if not self._lent:
+        if self._file is not None and not self._lent:
             self._look_after(self._file)
 
     @contextmanager

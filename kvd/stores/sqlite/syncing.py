@@ -4,46 +4,65 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
 
-from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
-from twisted.python.threadpool import ThreadPool
+from kvd.compiler import mypyc_attr
+from kvd.interfaces import Host
+
+Done = Callable[[BaseException | None], None]
+"""Is called when something is done, with what it raised."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Worker(ABC):
     """Does what takes long, one thing at a time."""
 
     @abstractmethod
-    def start(self, reactor: Any) -> None:
+    def start(self, host: Host) -> None:
         """Begin."""
 
     @abstractmethod
-    def do(self, work: Callable[[], None]) -> Deferred[None]:
-        """Do something. The Deferred fires in the reactor's thread when it is done, or fails with what it raised."""
+    def do(self, work: Callable[[], None], done: Done) -> None:
+        """Do something.
+
+        :param done: is called in the reactor's thread.
+        """
 
     @abstractmethod
     def stop(self) -> None:
         """Wait until what was begun is done."""
 
 
-class Thread(Worker):
+class DiskThread(Worker):
     """A thread of its own.
 
     A thread that only waits for the disk does not take the interpreter's lock away from the reactor; one that runs
-    statements of SQLite's would.
+    statements of SQLite's would. (Twisted's thread pool does the same, and takes 0.1 ms for each sync.)
     """
 
     def __init__(self) -> None:
-        self._pool = ThreadPool(minthreads=1, maxthreads=1, name="kvd-disk")
+        self._asked: SimpleQueue[tuple[Callable[[], None], Done] | None] = SimpleQueue()
+        self._runner = Thread(target=self._run, name="kvd-disk", daemon=True)
 
-    def start(self, reactor: Any) -> None:
-        self._reactor = reactor
-        self._pool.start()
+    def start(self, host: Host) -> None:
+        self._from_thread = host.from_thread
+        self._runner.start()
 
-    def do(self, work: Callable[[], None]) -> Deferred[None]:
-        done: Deferred[None] = deferToThreadPool(self._reactor, self._pool, work)
-        return done
+    def _run(self) -> None:
+        while (asked := self._asked.get()) is not None:
+            work, done = asked
+            problem: BaseException | None = None
+            try:
+                work()
+            except Exception as error:
+                problem = error
+            self._from_thread(partial(done, problem))
+
+    def do(self, work: Callable[[], None], done: Done) -> None:
+        self._asked.put((work, done))
 
     def stop(self) -> None:
-        self._pool.stop()
+        self._asked.put(None)
+        self._runner.join()
