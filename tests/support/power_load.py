@@ -54,6 +54,9 @@ def expected(writer: str, number: int) -> dict[str, str]:
     pairs = {}
     for earlier in range(max(1, number - KEYS + 1), number + 1):
         pairs[f"{writer}/{earlier % KEYS}"] = _value(earlier)
+    pairs.update(
+        (f"{writer}/kept/{earlier}", "") for earlier in range(4, number + 1, 4)
+    )  # written once, by every fourth
     if number:
         pairs[f"{writer}/last"] = str(number)
         for earlier in range(max(1, number - KEYS // 2), number + 1):  # each commit removes what an older one wrote
@@ -97,16 +100,17 @@ class Writer(threading.Thread):
             f"PUT {self.name}/last {number}",
             f"PUT {self.name}/{number % KEYS} {_value(number)}",
             f"DEL {self.name}/{(number + KEYS // 2 + 1) % KEYS}",
+            f"PUT {self.name}/kept/{number} " if number % 4 == 0 else "PING",
             f"COMMIT {receipt_of(self.name, number) or ''}".strip(),
         ]
         return "".join(f"{line}\n" for line in lines).encode()
 
     def _await(self, number: int) -> None:
-        for _ in range(5):
+        for _ in range(6):
             reply = self._client.line()
             if not reply:
                 raise EOFError
-            assert json.loads(reply) == {"status": "Ok"}, reply
+            assert json.loads(reply)["status"] == "Ok", reply
         self._acknowledged(number)
 
     def _acknowledged(self, number: int) -> None:

@@ -27,9 +27,10 @@ class StaleFold(folding.Folder):
     def _fold(self, changed: set[str], last: int) -> Iterator[None]:
         yield from super()._fold(changed, last)
         end = time.monotonic() + 5
-        while self._newest() < last + 3 and time.monotonic() < end:
+        while self._newest() < last + 12 and time.monotonic() < end:
             yield  # commits are appended meanwhile
         self._file.set_folded(max(last, self._newest()))
+        self._changed.clear()
 
     def _newest(self) -> int:
         (number,) = self._file._connection.execute("SELECT max(number) FROM commits").fetchone()
