@@ -51,6 +51,9 @@ class Client(Savepoints):
     disconnected then, and everything raises Unavailable until :meth:`connect` connects it again. An exception that
     comes from elsewhere in the middle of a request, such as KeyboardInterrupt, disconnects the client too.
 
+    **If the reply to COMMIT is lost,** the client asks the server, on a new connection, what became of it. It raises
+    OutcomeUnknown only if the server can't tell in time. If it can, the client is connected again.
+
     **Threads** may share a client. It runs one request at a time. While a transaction is open, only its thread can use
     the client, and the others wait until it is over: for ``timeout`` at most, then they get Unavailable.
 

@@ -113,6 +113,8 @@ class Connection:
             done += 1
             quick = session.transaction is None
             waiting = codec.answer(session)
+            if self.closed:  # it was evicted, with all that waited: memory was short
+                return waiting
             if waiting is not None:
                 break
             if session.closing:

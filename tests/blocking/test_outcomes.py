@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 
 from kvd.blocking import Client, Outcome, Transaction
 from kvd.errors import BadArguments, Conflict, KvdError, OutcomeUnknown, TooLarge, Unavailable
+from tests.blocking.line import Line
 from tests.blocking.peer import OK, PONG, Peer, client_of, serving
 from tests.support.daemon import LIMIT, Daemon
 
@@ -169,15 +169,16 @@ def test_a_server_that_can_not_tell_at_the_moment_is_asked_again(code: str) -> N
 # Not settled.
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_server_that_stays_away_leaves_the_outcome_unknown(way: Callable[[Client], None]) -> None:
+@pytest.mark.parametrize(("way", "seconds"), list(zip(WAYS, ["0.4", "0.4", "0.5"], strict=True)))
+def test_a_server_that_stays_away_leaves_the_outcome_unknown(way: Callable[[Client], None], seconds: str) -> None:
     fake = Fake(COMMIT=None)
     with serving(fake.live) as port:
         client = Client("127.0.0.1", port, timeout=LIMIT, retry_for=0.5)
         client.connect()
-        client.timeout = 0.5
+        client.timeout = 0.4
         with pytest.raises(OutcomeUnknown, match="may or may not have been stored") as caught:
             way(client)
+        assert f"could not tell the outcome for {seconds} seconds" in str(caught.value)
         assert "nothing was stored" not in str(caught.value)
         assert caught.value.fields["receipt"] == fake.asked("COMMIT")[0][1]
         with pytest.raises(Unavailable, match="not connected"):
@@ -304,57 +305,6 @@ def test_an_outcome_that_nobody_tells_is_unavailable() -> None:
 
 
 # A real server, behind a line that breaks.
-
-
-class Line:
-    """What is between clients and a daemon: passes requests on, one by one, and breaks as a test wants it to.
-
-    :ivar faults: what becomes of the next COMMITs and OUTCOMEs: ``before`` loses the request, ``after`` the reply,
-        ``away`` loses the request and makes the next connections fail, too.
-    """
-
-    def __init__(self, port: int) -> None:
-        self.faults: list[str] = []
-        self.port = self._listen(0)
-        self._server = port
-        self._refused = 0
-
-    def _listen(self, port: int) -> int:
-        self._listener = socket.create_server(("127.0.0.1", port))
-        threading.Thread(target=self._accept, daemon=True).start()
-        found: int = self._listener.getsockname()[1]
-        return found
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                if self._refused:
-                    self._refused -= 1
-                    client.close()
-                else:
-                    threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        with suppress(OSError), client, socket.create_connection(("127.0.0.1", self._server), LIMIT) as server:
-            client.settimeout(LIMIT)
-            with closing(client.makefile("rb")) as requests, closing(server.makefile("rb")) as replies:
-                while line := requests.readline():
-                    named = line.startswith((b'["COMMIT"', b'["OUTCOME"'))
-                    fault = self.faults.pop(0) if named and self.faults else "none"
-                    if fault == "away":
-                        self._refused = 3
-                    if fault not in ("before", "away"):
-                        server.sendall(line)
-                        reply = replies.readline()
-                    if fault != "none":
-                        return
-                    client.sendall(reply)
-
-    def close(self) -> None:
-        """Take no more connections."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
 
 
 @pytest.fixture

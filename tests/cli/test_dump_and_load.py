@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -297,14 +298,26 @@ def test_a_dump_takes_the_memory_of_some_pages_and_not_of_all() -> None:
         process.kill()
 
 
+def shown_on(terminal: int, wanted: bytes) -> bytes:
+    """What a terminal shows, up to what is wanted."""
+    shown = b""
+
+    def is_there() -> bool:
+        nonlocal shown
+        if select.select([terminal], [], [], 0)[0]:
+            shown += os.read(terminal, 1024)
+        return wanted in shown
+
+    wait_for(is_there, f"{wanted!r} on the terminal")
+    return shown
+
+
 def test_a_terminal_shows_how_far_it_is(daemon: Daemon) -> None:
     load(daemon, lines_of({f"{number}": "x" * 2**20 for number in range(4)}))
     ours, theirs = pty.openpty()
     with begun("dump", "-", to(daemon), stderr=theirs) as process:
         os.close(theirs)
-        shown = b""
-        while b"%" not in shown:
-            shown += os.read(ours, 1024)
+        shown = shown_on(ours, b"%")
         assert shown.split(b"%")[0].strip() in (b"25", b"50")
         process.communicate(timeout=LIMIT)
         assert process.returncode == 0
@@ -316,9 +329,7 @@ def test_a_terminal_that_shows_the_dump_shows_nothing_else(daemon: Daemon) -> No
     ours, theirs = pty.openpty()
     with begun("dump", "-", to(daemon), stderr=theirs, stdout=theirs) as process:
         os.close(theirs)
-        shown = b""
-        while b"standard output" not in shown:
-            shown += os.read(ours, 1024)
+        shown = shown_on(ours, b"standard output\r\n")
         assert process.wait(LIMIT) == 0
     os.close(ours)
     assert shown.count(b"\r\n") == 2001

@@ -125,6 +125,10 @@ class Crowd:
             self.server.conflict_at_next_commit()
         elif what == "lost commit":
             self.server.lose_link_after_next_commit()
+        elif what == "lost before commit":
+            self.server.lose_link_before_next_commit()
+        elif what == "outcome":
+            self.server.tells_outcomes = not self.server.tells_outcomes
         elif what == "slow":
             self.server.store_delay = chance / 10 if chance % 2 else 0
 
@@ -133,6 +137,7 @@ class Crowd:
         self.endpoint.mood = "connects"
         self.server.store_delay = 0
         self.server._lose = None
+        self.server.tells_outcomes = True
         for _ in range(30):
             while self.gates:
                 self.happen("open", 0)
@@ -141,7 +146,9 @@ class Crowd:
 
 MOODS = st.sampled_from(["connects", "connects later", "fails", "fails later", "hangs", "deaf"])
 KINDS = st.sampled_from(["get", "put", "iterate", "once", "plain", "gate", "nested", "fails"])
-EVENTS = st.sampled_from(["cancel", "open", "time", "time", "lost", "conflict", "lost commit", "slow"])
+EVENTS = st.sampled_from(
+    ["cancel", "open", "time", "time", "lost", "conflict", "lost commit", "slow", "lost before commit", "outcome"]
+)
 STEPS = st.lists(
     st.tuples(st.just("mood"), MOODS, st.just(0))
     | st.tuples(st.just("begin"), KINDS, st.integers(1, 6))
@@ -152,6 +159,8 @@ STEPS = st.lists(
 
 @given(STEPS)
 @example([("begin", "gate", 6), ("event", "time", 1), ("mood", "fails", 0), ("event", "lost", 0), ("event", "open", 0)])
+@example([("event", "outcome", 0), ("event", "lost commit", 0), ("begin", "plain", 4), ("event", "time", 3)])
+@example([("event", "outcome", 0), ("event", "lost commit", 0), ("begin", "once", 2), ("event", "cancel", 0)])
 @RANDOM
 def test_whatever_happens_every_deferred_fires_and_no_turn_is_lost(steps: list[tuple[str, str, int]]) -> None:
     with capturedLogs() as logged:
@@ -194,6 +203,9 @@ PIECES = st.lists(
             b'{"status": "Ok", "result": "PONG"}\n',
             b'{"status": "Ok", "result": {"items": [], "next": null}}\n',
             b'{"status": "Ok", "result": {"items": [["a", "b"]], "next": "a"}}\n',
+            b'{"status": "Ok", "result": "committed", "kept": 9}\n',
+            b'{"status": "Ok", "result": "never", "kept": 9}\n',
+            b'{"status": "Error", "mesg": "m", "code": "OUTCOME_UNKNOWN"}\n',
             b'{"status": "Error", "mesg": "m", "code": "CONFLICT"}\n',
             b'{"status": "Error", "mesg": "m", "code": "UNAVAILABLE"}\n',
             b'{"status": "Error", "mesg": "m", "code": "BUSY"}\n',

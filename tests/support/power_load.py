@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -18,7 +17,7 @@ from twisted.internet.task import Clock
 
 from kvd.interfaces import CannotOpen, Receipt
 from kvd.stores.memory.store import MemoryStore
-from tests.support.daemon import Client, Daemon
+from tests.support.daemon import Client, Daemon, wait_for
 from tests.support.disk import Disk, Record
 from tests.support.hosts import host
 from tests.support.power import losses
@@ -122,6 +121,11 @@ def write(disk: Disk, daemon: Daemon, count: int) -> list[Writer]:
     return writers
 
 
+def wait_for_commits(writers: list[Writer], number: int) -> None:
+    """Wait until each has had so many acknowledged."""
+    wait_for(lambda: min(writer.acknowledged for writer in writers) >= number, "the writers")
+
+
 def finish(writers: list[Writer]) -> None:
     """Wait until they are done."""
     for writer in writers:
@@ -131,8 +135,6 @@ def finish(writers: list[Writer]) -> None:
 
 # What must be there.
 
-Opener = Callable[[Path], MemoryStore]
-
 
 def opened(path: Path) -> MemoryStore:
     """The store in a file, as it is found."""
@@ -141,13 +143,10 @@ def opened(path: Path) -> MemoryStore:
     return store
 
 
-def accusations(
-    records: list[Record], directory: Path, seed: int, how_many: int, after: int = 0, opener: Opener = opened
-) -> list[str]:
+def accusations(records: list[Record], directory: Path, seed: int, how_many: int, after: int = 0) -> list[str]:
     """Lose the power at so many random moments, and say what is wrong with what is found then.
 
     :param after: the record before which the power is not lost.
-    :param opener: starts a store on a file.
     """
     random = Random(seed)
     acknowledged = dict.fromkeys(WRITERS, 0)
@@ -163,17 +162,17 @@ def accusations(
         path = directory / str(number) / "kvd.db"
         platter.lose_power(path)
         for time in ("first", "second"):
-            for fault in faults(path, acknowledged, opener):
+            for fault in faults(path, acknowledged):
                 found.append(f"power loss {number} before record {moment}, {time} start: {fault}")
             if number % 4:
                 break
     return found
 
 
-def faults(path: Path, acknowledged: dict[str, int], opener: Opener) -> list[str]:
+def faults(path: Path, acknowledged: dict[str, int]) -> list[str]:
     """What is wrong with a store that was found."""
     try:
-        store = opener(path)
+        store = opened(path)
     except CannotOpen as error:
         return [f"it is refused: {error}"]
     found = []

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Final
 
-from kvd.stores.sqlite import folding, journal
+from kvd.stores.sqlite import folding, journal, store
+from kvd.stores.sqlite.file import File
 
 
 def honest() -> None:
@@ -23,10 +24,16 @@ class StaleFold(folding.Folder):
     """Says at its end that everything is folded that was appended by then, not by its beginning."""
 
     def _fold(self, changed: set[str], last: int) -> Iterator[None]:
-        for _ in super()._fold(changed, last):
-            yield
-        (newest,) = self._file._connection.execute("SELECT max(number) FROM commits").fetchone()
-        self._file.set_folded(max(last, newest or 0))
+        yield from super()._fold(changed, last)
+        for _ in range(5000):
+            if self._newest() > last + 3:
+                break
+            yield  # commits are appended meanwhile
+        self._file.set_folded(max(last, self._newest()))
+
+    def _newest(self) -> int:
+        (number,) = self._file._connection.execute("SELECT max(number) FROM commits").fetchone()
+        return int(number or 0)
 
 
 def stale_fold() -> None:
@@ -34,7 +41,20 @@ def stale_fold() -> None:
     vars(journal)["Folder"] = StaleFold
 
 
-VARIANTS: Final[dict[str, Callable[[], None]]] = {"honest": honest, "stale fold": stale_fold}
+class EarlyJournal(journal.SqliteJournal):
+    """Acknowledges what was appended before it is synced."""
+
+    def _append(self, file: File) -> None:
+        super()._append(file)
+        self._tell_synced(self._appended)
+
+
+def early() -> None:
+    """Acknowledge before the sync."""
+    vars(store)["SqliteJournal"] = EarlyJournal
+
+
+VARIANTS: Final[dict[str, Callable[[], None]]] = {"honest": honest, "early": early, "stale fold": stale_fold}
 
 
 def main() -> None:

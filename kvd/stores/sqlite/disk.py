@@ -32,16 +32,22 @@ class Disk:
     def __init__(self, directory: str, unused: Callable[[], int]) -> None:
         self._directory: Final = directory
         self._unused: Final = unused
+        self._unused_then = 0
         self.reserve = 0
         self.free = 0
         self.look()
 
-    def look(self) -> None:
-        """See how much is free now."""
+    def look(self, at_file: bool = True) -> None:
+        """See how much is free now.
+
+        :param at_file: whether the file may be asked; if not, as much of it is unused as the last time.
+        """
         found = os.statvfs(self._directory)
         least, most = RESERVE
         self.reserve = min(most, max(least, found.f_blocks * found.f_frsize // 8))
-        self.free = found.f_bavail * found.f_frsize + self._unused()
+        if at_file:
+            self._unused_then = self._unused()
+        self.free = found.f_bavail * found.f_frsize + self._unused_then
 
     def is_low(self) -> bool:
         """Whether there is no more than the reserve."""

@@ -128,6 +128,10 @@ def _text(text: str) -> str:
     return _quoted(text) if "\0" not in text else f"[{','.join(map(_quoted, text.split(chr(0))))}]"
 
 
+def _item(key: str, value: str | None) -> str:
+    return f"[{_text(key)},null]" if value is None else f"[{_text(key)},{_text(value)}]"
+
+
 def text_of(item: Any) -> str:
     """A text that was read from a commit."""
     text: str = "\0".join(item) if isinstance(item, list) else item
@@ -139,8 +143,7 @@ def row(number: int, writes: Writes, by: int, receipt: Receipt | None, committed
 
     :param committed: if not, nothing was committed: the receipt was settled.
     """
-    items = [f"[{_text(key)},{'null' if value is None else _text(value)}]" for key, value in writes.items()]
-    text = f"[{','.join(items)}]"
+    text = f"[{','.join([_item(key, value) for key, value in writes.items()])}]"
     user, name = ("", "") if receipt is None else (receipt.user or "", receipt.name)
     done = int(committed)
     at = now()

@@ -117,11 +117,10 @@ class SqliteJournal(Journal):
     # Commits.
 
     def admit(self, writes: Writes) -> None:
-        if not self._lent:  # others may have filled the disk while nobody wrote here
-            now = self._host.seconds()
-            if now >= self._relies_until or not self._disk.is_roomy():
-                self._relies_until = now + LOOK_EVERY
-                self._disk.look()
+        now = self._host.seconds()
+        if now >= self._relies_until or not self._disk.is_roomy():  # others may have filled it while nobody wrote here
+            self._relies_until = now + LOOK_EVERY
+            self._disk.look(at_file=not self._lent)
         self._disk.admit(writes, self._waiting)
         if self._waiting > WAITING:
             raise Unavailable(
@@ -262,6 +261,10 @@ class SqliteJournal(Journal):
                 yield
         self._folds = False
         self._write()
+        if self._file is not None and not self._lent and not self._folder.active():
+            self._next_look = 0.0  # what was appended meanwhile may be due; while all is refused, no commit asks for it
+            with self._or_fail():
+                self._look_after(file)
 
     def _fold_a_piece(self, file: File) -> None:
         with file.transaction():

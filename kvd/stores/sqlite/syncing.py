@@ -8,12 +8,14 @@ from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 
+from kvd.compiler import mypyc_attr
 from kvd.interfaces import Host
 
 Done = Callable[[BaseException | None], None]
 """Is called when something is done, with what it raised."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Worker(ABC):
     """Does what takes long, one thing at a time."""
 

@@ -128,6 +128,16 @@ def test_a_disk_that_was_filled_while_nobody_wrote_is_noticed_before_the_next_co
         assert ask(client, "COUNT")["result"] == 1
 
 
+def test_a_disk_that_fills_during_a_checkpoint_is_noticed_before_the_next_commit(disk: Disk) -> None:
+    with disk.daemon(constants=WATCHFUL | {"journal.WAL_BYTES": 60_000}).started() as daemon:
+        client = daemon.client()
+        disk.order("block_sync d 0")
+        assert ask(client, f"PUT a {'x' * 60_000}") == OK
+        disk.wait_for(lambda disk: disk.syncing() == "d", "the checkpoint")
+        disk.order(f"free {info(client)['disk_reserve'] // 2}", "delay_sync d 300")  # it goes on for a while
+        assert_refused(ask(client, f"PUT b {VALUE}"))
+
+
 def test_commits_that_wait_for_the_disk_count_as_if_they_were_there(disk: Disk) -> None:
     with disk.daemon(constants=WATCHFUL).started() as daemon:
         client = daemon.client()
@@ -150,7 +160,11 @@ def test_what_was_removed_makes_room_in_the_file_for_what_comes(disk: Disk) -> N
         reserve = info(client)["disk_reserve"]
         client.send(b"".join(b"PUT %d %s\n" % (number, b"x" * 500_000) for number in range(20)))
         assert {client.line() for _ in range(20)} == {json.dumps(OK)}
-        disk.order(f"free {reserve - 3_000_000}")
+        disk.order(f"free {reserve - 15_000_000}")
+        assert_refused(ask(client, f"PUT more {VALUE}"))
+        assert ask(client, "DEL 0") == OK
+        # Now commits are folded, and their own texts make room; but less than is wanted.
+        disk.wait_for(lambda disk: info(client)["commits_to_fold"] == 0, "the fold")
         assert_refused(ask(client, f"PUT more {VALUE}"))
         client.send(b"".join(b"DEL %d\n" % number for number in range(20)))
         assert {client.line() for _ in range(20)} == {json.dumps(OK)}
