@@ -41,7 +41,7 @@ Pair = tuple[str, str, int | None, int]
 """A pair: key, value, end, sum."""
 
 _SCHEMA: Final = """
-CREATE TABLE about (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE about (name TEXT PRIMARY KEY, value, sum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE runs (first INTEGER PRIMARY KEY, id TEXT NOT NULL, began INTEGER NOT NULL);
 CREATE TABLE folded (key TEXT PRIMARY KEY, value TEXT NOT NULL, ends INTEGER, sum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE commits (
@@ -77,12 +77,17 @@ ORDER BY key;
 """
 
 
+TABLES: Final = [statement.strip() for statement in _SCHEMA.split(";") if "CREATE TABLE" in statement]
+"""How the tables were made, in the words that SQLite keeps."""
+
+
 def create(connection: Connection) -> None:
     """Make an empty store of an empty database. The caller is in a transaction, and commits it."""
     for statement in _SCHEMA.split(";"):
         connection.execute(statement)
     about: dict[str, Any] = {"store": uuid4().hex, "folded": 0, "receipts_since": now(), "checkpoints": 0}
-    connection.executemany("INSERT INTO about VALUES (?, ?)", about.items())
+    rows = [(name, value, about_sum(name, value)) for name, value in about.items()]
+    connection.executemany("INSERT INTO about VALUES (?, ?, ?)", rows)
     connection.execute(f"PRAGMA application_id = {APPLICATION}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
@@ -92,12 +97,18 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
+def about_sum(name: str, value: Any) -> int:
+    """The sum of what the file says about itself."""
+    return crc32(f"{name} {value}".encode())
+
+
 # Pairs.
 
 
-def pair_sum(key: str, value: str) -> int:
-    """The sum of a pair without an end."""
-    return crc32(value.encode(), crc32(key.encode()))
+def pair_sum(key: str, value: str, ends: int | None = None) -> int:
+    """The sum of a pair."""
+    total = crc32(value.encode(), crc32(key.encode()))
+    return total if ends is None else crc32(str(ends).encode(), total)
 
 
 def insert_pairs(connection: Connection, pairs: Iterable[tuple[str, str]]) -> None:
@@ -135,11 +146,12 @@ def row(number: int, writes: Writes, by: int, receipt: Receipt | None, committed
     text = f"[{','.join([_item(key, value) for key, value in writes.items()])}]"
     user, name = ("", "") if receipt is None else (receipt.user or "", receipt.name)
     done = int(committed)
-    return number, now(), by, user, name, done, text, row_sum(number, user, name, done, text)
+    at = now()
+    return number, at, by, user, name, done, text, row_sum(number, at, user, name, done, text)
 
 
-def row_sum(number: int, user: str, name: str, committed: int, text: str) -> int:
-    """The sum of a commit."""
+def row_sum(number: int, at: int, user: str, name: str, committed: int, text: str) -> int:
+    """The sum of a commit. When it was matters only for a receipt."""
     if not name:
         return crc32(text.encode(), number)
-    return crc32(f"{user} {name} {committed} {text}".encode(), number)
+    return crc32(f"{at} {user} {name} {committed} {text}".encode(), number)
