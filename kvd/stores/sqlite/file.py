@@ -26,6 +26,9 @@ from kvd.stores.sqlite.format import Row
 PIECE: Final = 10_000
 """Rows that are read at a time."""
 
+MOST_QUOTED: Final = 200
+"""Characters of what SQLite says of damage that are told."""
+
 _FRAME: Final = 24 + 4096
 """Bytes of a page in the ``-wal`` file, with its header; the file's own header has 32."""
 
@@ -64,8 +67,9 @@ class File:
 
     def damaged(self, how: str) -> CannotOpen:
         """The error for a file that can't be trusted."""
+        how = " ".join(how.split())  # SQLite's words have more than one line, and may quote much
         return CannotOpen(
-            f"{self.path} is damaged ({how}); put a backup in its place, or move it away to begin with an empty store"
+            f"{self.path} is damaged ({how[:MOST_QUOTED]}); put a backup in its place, or move it away to begin with an empty store"
         )
 
     def _open(self) -> sqlite3.Connection:
@@ -156,14 +160,18 @@ class File:
         :raise CannotOpen: the file is damaged, or this version of kvd can't read it.
         """
         pair_sum = layout.pair_sum
+        before = ""
         for found in self._pieces("SELECT key, value, ends, sum FROM folded ORDER BY key"):
             pairs = []
             with self._summing():
                 for key, value, ends, total in found:
                     if total != pair_sum(key, value, ends):
                         raise self.damaged(f"the sum of the key {key!r} is wrong")
+                    if key <= before:  # a page of the file is in a wrong place
+                        raise self.damaged(f"the key {key!r} is out of order")
                     if ends is not None:
                         raise self._too_new("keys that end")
+                    before = key
                     pairs.append((key, value))
             yield pairs
 

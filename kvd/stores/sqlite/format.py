@@ -40,14 +40,8 @@ and receipt are empty if there is none.
 Pair = tuple[str, str, int | None, int]
 """A pair: key, value, end, sum."""
 
+# The view comes first: where SQLite met it last, its check of the file left out whether any page is lost (in 3.40).
 _SCHEMA: Final = """
-CREATE TABLE about (name TEXT PRIMARY KEY, value, sum INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE runs (first INTEGER PRIMARY KEY, id TEXT NOT NULL, began INTEGER NOT NULL);
-CREATE TABLE folded (key TEXT PRIMARY KEY, value TEXT NOT NULL, ends INTEGER, sum INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE commits (
-    number INTEGER PRIMARY KEY, at INTEGER NOT NULL, by INTEGER NOT NULL, user TEXT NOT NULL, receipt TEXT NOT NULL,
-    committed INTEGER NOT NULL, writes TEXT NOT NULL, sum INTEGER NOT NULL
-);
 CREATE VIEW pairs (key, value, ends) AS
 WITH item (number, type, value) AS (
     SELECT number, each.type, each.value FROM commits, json_each(writes) AS each
@@ -74,6 +68,13 @@ AND NOT EXISTS (
     WHERE cleared.number > newest.number AND low <= key AND (high IS NULL OR key < high)
 )
 ORDER BY key;
+CREATE TABLE about (name TEXT PRIMARY KEY, value, sum INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE runs (first INTEGER PRIMARY KEY, id TEXT NOT NULL, began INTEGER NOT NULL);
+CREATE TABLE folded (key TEXT PRIMARY KEY, value TEXT NOT NULL, ends INTEGER, sum INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE commits (
+    number INTEGER PRIMARY KEY, at INTEGER NOT NULL, by INTEGER NOT NULL, user TEXT NOT NULL, receipt TEXT NOT NULL,
+    committed INTEGER NOT NULL, writes TEXT NOT NULL, sum INTEGER NOT NULL
+);
 """
 
 
