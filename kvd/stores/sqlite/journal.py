@@ -109,6 +109,8 @@ class SqliteJournal(Journal):
                     self._folder.wrote(writes, len(text))
                 if name:
                     contents.remember(Receipt(user or None, name), bool(committed), commit, max(0, wall - at) / 1000)
+                elif commit <= file.folded:
+                    self._folder.left_over(commit)
         contents.restored(file.newest, max(0, wall - file.about("receipts_since")) / 1000)
         took = self._host.seconds() - began
         commits = file.newest - file.folded
@@ -249,7 +251,7 @@ class SqliteJournal(Journal):
                     break
                 if self._rows:
                     self._append(file)
-                else:
+                if not self._rows:  # else there were very many; they go first
                     self._fold_a_piece(file)
                 yield
         self._folds = False
