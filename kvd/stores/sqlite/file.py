@@ -69,8 +69,8 @@ class File:
         """The error for a file that can't be trusted."""
         how = " ".join(how.split())  # SQLite's words have more than one line, and may quote much
         return CannotOpen(
-            f"{self.path} is damaged ({how[:MOST_QUOTED]}); put a backup in its place, or move it away to begin with an "
-            "empty store"
+            f"{self.path} is damaged ({how[:MOST_QUOTED]}); put a backup in its place, or move it away to begin with "
+            "an empty store"
         )
 
     def _open(self) -> sqlite3.Connection:
