@@ -120,10 +120,10 @@ class SqliteJournal(Journal):
 
     def admit(self, writes: Writes) -> None:
         now = self._host.seconds()
-        if now >= self._relies_until or not self._disk.is_roomy():  # others may have filled it while nobody wrote here
+        if now >= self._relies_until or not self._disk.roomy:  # others may have filled it while nobody wrote here
             self._relies_until = now + LOOK_EVERY
             self._disk.look(at_file=not self._lent)
-        self._disk.admit(writes, self._waiting)
+            self._disk.admit(writes, self._waiting)
         if self._waiting > WAITING:
             raise Unavailable(
                 f"the disk is too slow: {self._waiting} characters wait to be written, and at most {WAITING} may; "
@@ -212,17 +212,10 @@ class SqliteJournal(Journal):
         self._synced = number
         if not self._host.sync:
             self._tell_synced(number)
-        # Those who are answered now may ask again at once, and then share the next sync with those who wait.
-        self._asked = True
-        self._host.soon(self._soon_after)
-
-    def _soon_after(self) -> None:
-        self._host.soon(self._go_on)
-
-    def _go_on(self) -> None:
         self._write()
         if self._file is not None and not self._lent:
-            self._look_after(self._file)
+            with self._or_fail():
+                self._look_after(self._file)
 
     @contextmanager
     def _or_fail(self) -> Iterator[None]:
