@@ -59,6 +59,8 @@ class File:
         why = str(error)
         if "locked" in why:
             return CannotOpen(f"{self.path} is in use by another process; only one can have it open")
+        if "readonly" in why and os.access(self.path, os.W_OK):
+            return self.damaged("it says that it must not be written")
         if isinstance(error, OSError) or any(each in why for each in _NOT_THE_FILE):
             return CannotOpen(f"can't open {self.path}: {why}")
         if isinstance(error, UnicodeDecodeError):  # SQLite quotes the file
