@@ -10,6 +10,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -19,13 +20,16 @@ from kvd.core.connection import TURN_REQUESTS
 from kvd.daemon.service import StoreService
 from kvd.protocols.line import factory as line_factory
 from kvd.stores.memory.store import MemoryStore
+from kvd.stores.sqlite.journal import SqliteJournal
 from tests.support.simulated_clients import Crowd
+from tests.support.simulated_file import simulate
 from tests.support.simulated_network import BusyClock, Network
 from tests.support.simulated_typists import Request, Typewriter
 from tests.support.simulation import LIES, Simulation
 
 FIXED = [*range(100), 630688, 1054200603]  # the last two evict a connection in the middle of its own turn
 NEW = [random.SystemRandom().getrandbits(32) for _ in range(12)]
+IN_FILE = range(40)
 HANDFUL = 60
 """How many seeds may be tried until a lie must have been caught."""
 
@@ -53,6 +57,32 @@ def test_fixed_seeds_find_nothing_wrong_with_the_server() -> None:
 def test_new_seeds_find_nothing_wrong_with_the_server(place: int) -> None:
     outcome = Simulation(NEW[place]).run()
     assert not outcome.problems, str(outcome)
+
+
+def test_fixed_seeds_find_nothing_wrong_with_a_daemon_on_a_file_that_is_killed_and_begins_anew() -> None:
+    crashes = 0
+    for seed in IN_FILE:
+        outcome, killed = simulate(seed)
+        assert not outcome.problems, f"in a file: {outcome}"
+        crashes += killed
+    assert crashes > len(IN_FILE) / 2
+
+
+@pytest.mark.parametrize("place", range(len(NEW)))
+def test_new_seeds_find_nothing_wrong_with_a_daemon_on_a_file_that_is_killed_and_begins_anew(place: int) -> None:
+    outcome, _ = simulate(NEW[place])
+    assert not outcome.problems, f"in a file: {outcome}"
+
+
+def test_a_daemon_that_answers_before_its_commits_are_in_the_file_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def append(self: SqliteJournal, *arguments: Any) -> None:
+        take(self, *arguments)
+        self._tell_synced(arguments[0])
+
+    take = SqliteJournal.append
+    monkeypatch.setattr(SqliteJournal, "append", append)
+    found = [problem for seed in range(HANDFUL) for problem in simulate(seed)[0].problems]
+    assert any(problem.startswith("history: ") for problem in found), found
 
 
 @pytest.mark.parametrize("lie", LIES)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -149,8 +149,13 @@ def started(port: int, condition: Callable[[], object], *options: str) -> subpro
     running = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    wait_for(lambda: condition() or running.poll() is not None, "the run to be under way")
+    goes_on(running, condition)
     return running
+
+
+def goes_on(running: subprocess.Popen[str], condition: Callable[[], object]) -> None:
+    """Wait until a run has come so far, or has ended."""
+    wait_for(lambda: condition() or running.poll() is not None, "the run to be under way")
 
 
 def is_loaded(daemon: Daemon) -> Callable[[], bool]:
@@ -191,6 +196,31 @@ def test_a_memory_store_that_was_restarted_has_lost_what_it_acknowledged(tmp_pat
             said, errors = running.communicate(timeout=LIMIT)
     assert running.returncode == 1, said + errors
     assert Run(1, said, "").found & {"G-single-realtime", "linearizability", "incompatible-order", "bank"}, said
+
+
+@pytest.mark.parametrize("sync", ["always", "5"])
+def test_a_daemon_on_a_file_that_is_killed_and_comes_back_has_kept_its_promise(tmp_path: Path, sync: str) -> None:
+    options = ("--port", str(free_port()), "--store", f"sqlite:{tmp_path}/kvd.db", "--sync", sync)
+    with ExitStack() as daemons:
+
+        def life(number: int) -> Daemon:
+            (tmp_path / str(number)).mkdir()
+            return daemons.enter_context(Daemon(tmp_path / str(number), *options)).started()
+
+        daemon = life(0)
+        running = started(daemon.port, is_loaded(daemon), "--seconds", "1000")
+        for number in (1, 2, 3):
+            daemon.stop(signal.SIGKILL if number < 3 else signal.SIGTERM)
+            daemon = life(number)
+            goes_on(running, is_loaded(daemon))
+        running.send_signal(signal.SIGINT)
+        said, errors = running.communicate(timeout=LIMIT)
+        run = Run(running.returncode, said, errors)
+        assert run.status == 0, run
+        assert run.errors == ""
+        assert run.said.startswith("HELD: ")
+        assert run.number(r"undecided keys +([0-9,]+)") == 0
+        assert daemon.client().ask("COUNT") == '{"status": "Ok", "result": 0}'
 
 
 def test_what_cannot_be_reached_is_said_in_one_line() -> None:

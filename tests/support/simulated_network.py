@@ -102,6 +102,14 @@ class Network:
                 each.deaf = True
                 self.clock.callLater(self.rand.uniform(0, 3), each.lose, ConnectionLost())
 
+    def crash(self) -> None:
+        """The server is gone, and with it its ends of all links; each client hears of that at a time of its own."""
+        for end in list(self.links):
+            deaf, end.deaf, end.peer.deaf = end.deaf, True, True
+            end.peer.lose(ConnectionLost())
+            if not deaf:
+                self.clock.callLater(self.rand.uniform(0, 3), end.lose, ConnectionLost())
+
     # How the server shares itself out among its clients.
 
     def reply_leaves(self, end: End, number: int) -> None:

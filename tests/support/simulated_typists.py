@@ -92,7 +92,8 @@ class Typewriter(Protocol):
         self._look()
 
     def _received(self, line: bytes) -> None:
-        if b'"code": "BUSY"' in line:
+        stalled = b'"code": "IDLE"' in line and self._crowd.network.stalls > 0  # the rest of a line was held up
+        if b'"code": "BUSY"' in line or stalled:
             self._turned_away = True
         elif not self._waiting:
             self._crowd.problems.append(f"order: the reply {line!r} belongs to no request")
