@@ -79,6 +79,7 @@ SHAPES: dict[command.Shape, Callable[[Any], bool]] = {
     command.TEXTS: lambda value: all(each is None or isinstance(each, str) for each in value),
     command.FLAG: lambda value: isinstance(value, bool),
     command.NUMBER: lambda value: type(value) in (int, float),
+    command.NUMBER_OR_NULL: lambda value: value is None or type(value) in (int, float),
     command.PAGE: lambda value: set(value) == {"items", "next"},
     command.OBJECT: lambda value: isinstance(value, dict),
     command.OUTCOME: lambda value: value in ("committed", "never"),
@@ -86,7 +87,8 @@ SHAPES: dict[command.Shape, Callable[[Any], bool]] = {
 }
 EXAMPLES = {
     "PUT": ["k v"], "GET": ["k", "nobody"], "DEL": ["k"], "MGET": ["k nobody"], "EXISTS": ["k"], "INCR": ["n"],
-    "CAS": ["k v w"], "SCAN": ["", "KEYS"], "COUNT": [""], "START": [""], "COMMIT": ["", "r"], "ROLLBACK": [""],
+    "EXPIRE": ["k 1.5", "nobody 1"], "EXPIREAT": ["k 5", "nobody 5"], "PERSIST": ["k"], "TTL": ["k", "nobody"],
+    "CAS": ["k v w"], "SCAN": ["", "KEYS", "ENDS"], "COUNT": [""], "START": [""], "COMMIT": ["", "r"], "ROLLBACK": [""],
     "SAVEPOINT": ["s"], "ROLLBACK TO": ["s"], "RELEASE": ["s"], "CHECK": [""], "PING": ["", "text"],
     "OUTCOME": ["r"], "INFO": ["", "store"], "HELP": ["", "GET", "data"], "QUIT": [""],
 }  # fmt: skip

@@ -29,7 +29,7 @@ class StaleFold(folding.Folder):
             if self._newest() > last + 3:
                 break
             yield  # commits are appended meanwhile
-        self._file.set_folded(max(last, self._newest()))
+        self._file.set_folded(max(last, self._newest()), self._contents.now())
 
     def _newest(self) -> int:
         (number,) = self._file._connection.execute("SELECT max(number) FROM commits").fetchone()

@@ -19,7 +19,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from kvd.accounts import MIB
-from kvd.interfaces import CannotOpen
+from kvd.interfaces import CannotOpen, Ending, Stored, Writes
 from kvd.stores.sqlite import format as layout
 from kvd.stores.sqlite.format import Row
 
@@ -137,7 +137,16 @@ class File:
         """What the file says about itself."""
         return _about(self._connection, name)
 
-    def pairs(self) -> Iterator[list[tuple[str, str]]]:
+    def time(self) -> int:
+        """The newest time that is recorded: nothing that has ended by then may come back."""
+        found = self._connection.execute(
+            "SELECT max(value) FROM (SELECT value FROM about WHERE name = 'time' "
+            "UNION ALL SELECT at FROM (SELECT at FROM commits ORDER BY number DESC LIMIT 1))"
+        )
+        (time,) = found.fetchone()
+        return int(time or 0)  # files of the first versions record none in about
+
+    def pairs(self) -> Iterator[list[tuple[str, Stored]]]:
         """The folded pairs in the order of their keys, a piece at a time.
 
         :raise CannotOpen: the file is damaged, or this version of kvd can't read it.
@@ -145,16 +154,14 @@ class File:
         rows = self._connection.execute("SELECT key, value, ends, sum FROM folded ORDER BY key")
         pair_sum = layout.pair_sum
         while found := self._fetch(rows):
-            pairs = []
-            for key, value, ends, total in found:
-                if ends is not None:
-                    raise self._too_new("keys that end")
-                if total != pair_sum(key, value):
+            pairs: list[tuple[str, Stored]] = []
+            for key, value, end, total in found:
+                if total != pair_sum(key, value, end):
                     raise self.damaged(f"the sum of the key {key!r} is wrong")
-                pairs.append((key, value))
+                pairs.append((key, value if end is None else Ending(value, end)))
             yield pairs
 
-    def commits(self) -> Iterator[list[tuple[Row, dict[str, str | None]]]]:
+    def commits(self) -> Iterator[list[tuple[Row, Writes]]]:
         """The commits that are not folded, and those with a receipt, from old to new, each with its writes."""
         expected = self.folded + 1
         rows = self._connection.execute(
@@ -179,13 +186,14 @@ class File:
         except sqlite3.Error as error:
             raise self._cannot_open(error) from error
 
-    def _writes(self, text: str) -> dict[str, str | None]:
-        writes: dict[str, str | None] = {}
+    def _writes(self, text: str) -> Writes:
+        writes: Writes = {}
         for item in json.loads(text):
-            if not isinstance(item, list) or len(item) != 2:
+            if not isinstance(item, list) or not 2 <= len(item) <= 3:
                 raise self._too_new("commits of another kind")
-            key, value = item
-            writes[layout.text_of(key)] = None if value is None else layout.text_of(value)
+            value = None if item[1] is None else layout.text_of(item[1])
+            ends = len(item) == 3 and item[2] is not None and value is not None
+            writes[layout.text_of(item[0])] = Ending(value or "", item[2]) if ends else value
         return writes
 
     def _too_new(self, what: str) -> CannotOpen:
@@ -209,7 +217,7 @@ class File:
         connection.executemany("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         connection.execute("COMMIT")
 
-    def fold(self, pairs: list[tuple[str, str]]) -> None:
+    def fold(self, pairs: list[tuple[str, Stored]]) -> None:
         """Write pairs into the table of pairs."""
         layout.insert_pairs(self._connection, pairs)
 
@@ -222,10 +230,18 @@ class File:
         rows = self._connection.execute("SELECT key FROM folded WHERE key >= ? ORDER BY key LIMIT ?", (low, most))
         return [key for (key,) in rows]
 
-    def set_folded(self, number: int) -> None:
-        """All commits up to that number are folded."""
+    def set_folded(self, number: int, time: int) -> None:
+        """All commits up to that number are folded.
+
+        :param time: is recorded, because their rows will be gone.
+        """
+        self.set_time(time)
         self.set_about("folded", number)
         self.folded = number
+
+    def set_time(self, time: int) -> None:
+        """Record that a time has passed."""
+        self._connection.execute("INSERT OR REPLACE INTO about VALUES ('time', ?)", (time,))
 
     def set_about(self, name: str, value: Any) -> None:
         """Say something about the file."""

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from kvd.accounts import MIB, Account
 from kvd.errors import Unavailable
-from kvd.interfaces import Host, Receipt, Writes
+from kvd.interfaces import Ending, Host, Receipt, Stored, Writes
 from kvd.stores.memory.journal import Contents, Journal
 from kvd.stores.sqlite import format as layout
 from kvd.stores.sqlite.disk import Disk
@@ -88,28 +88,42 @@ class SqliteJournal(Journal):
     def _load(self, file: File, contents: Contents) -> None:
         began = told = self._host.seconds()
         number = 0
+        has_ended = False
+        self._host.clock.not_before(file.time())
+        now = self._host.clock.now()
 
-        def pairs() -> Iterator[list[tuple[str, str]]]:
-            nonlocal number, told
+        def pairs() -> Iterator[list[tuple[str, Stored]]]:
+            nonlocal number, told, has_ended
             for piece in file.pairs():
-                number += len(piece)
-                now = self._host.seconds()
-                if now - told > 2:
-                    told = now
+                kept = [pair for pair in piece if not _has_ended(pair[1], now)]
+                if len(kept) < len(piece):
+                    has_ended = True
+                    self._folder.wrote([key for key, stored in piece if _has_ended(stored, now)], 0)
+                number += len(kept)
+                seconds = self._host.seconds()
+                if seconds - told > 2:
+                    told = seconds
                     self._host.tell(f"{number} keys are loaded from {self._path}")
-                yield piece
+                yield kept
 
         contents.restore(pairs())
-        wall = layout.now()
         for piece in file.commits():
             for row, writes in piece:
                 commit, at, _, user, name, committed, text, _ = row
                 if commit > file.folded:
+                    for key, stored in writes.items():
+                        if _has_ended(stored, now):
+                            has_ended = True
+                            writes[key] = None
                     contents.repeat(writes)
                     self._folder.wrote(writes, len(text))
                 if name:
-                    contents.remember(Receipt(user or None, name), bool(committed), commit, max(0, wall - at) / 1000)
-        contents.restored(file.newest, max(0, wall - file.about("receipts_since")) / 1000)
+                    contents.remember(Receipt(user or None, name), bool(committed), commit, max(0, now - at) / 1000)
+        if has_ended:  # what is gone must stay gone, also if this process crashes and the clock goes back
+            with file.transaction():
+                file.set_time(now)
+            file.sync()
+        contents.restored(file.newest, max(0, now - file.about("receipts_since")) / 1000)
         took = self._host.seconds() - began
         commits = file.newest - file.folded
         self._host.tell(f"{self._path} is loaded: {number} keys, and {commits} commits after them, in {took:.2f} s")
@@ -129,7 +143,7 @@ class SqliteJournal(Journal):
             )
 
     def append(self, number: int, writes: Writes, by: int, receipt: Receipt | None, committed: bool) -> None:
-        row = layout.row(number, writes, by, receipt, committed)
+        row = layout.row(number, self._host.clock.now(), writes, by, receipt, committed)
         size = len(row[6])
         self._rows.append(row)
         self._waiting += size
@@ -137,6 +151,9 @@ class SqliteJournal(Journal):
         if not self._asked and not self._must_wait():
             self._asked = True
             self._host.soon(self._write)
+
+    def ended(self, keys: list[str]) -> None:
+        self._folder.wrote(keys, 0)
 
     def _must_wait(self) -> bool:
         """Whether commits are gathered until the worker has done what it does."""
@@ -305,6 +322,10 @@ class SqliteJournal(Journal):
             "disk_free": self._disk.free,
             "disk_reserve": self._disk.reserve,
         }
+
+
+def _has_ended(stored: Stored | None, now: int) -> bool:
+    return isinstance(stored, Ending) and stored.end <= now
 
 
 def _cost(sync: float) -> str:
