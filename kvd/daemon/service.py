@@ -93,8 +93,7 @@ class StoreService(Service):
         self.store = store
         self.clock = clock
         self.seconds = seconds or clock.seconds
-        # A sum of floats may fall a little short of a millisecond.
-        self._server_clock = server_clock or ServerClock(lambda: int(self.seconds() * 1000 + 0.001), 0)
+        self._server_clock = server_clock or ServerClock(self._milliseconds, self._milliseconds())
         self.core = Server(
             store, self.seconds, limits or Limits(), self._fault, self._about, resident_bytes, self._server_clock
         )
@@ -113,6 +112,9 @@ class StoreService(Service):
         self._watch.clock = clock
         self._memory_watch = LoopingCall(self._look_at_memory)
         self._memory_watch.clock = clock
+
+    def _milliseconds(self) -> int:
+        return int(self.seconds() * 1000 + 0.001)  # a sum of floats may fall a little short
 
     def startService(self) -> None:
         """Open the store, and begin to watch over the time limits."""
