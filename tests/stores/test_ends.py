@@ -388,9 +388,14 @@ def test_a_new_key_pays_for_its_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("question", "answer"), [("GET a", "null"), ("EXISTS b", "false"), ("COUNT", "1"), ("SCAN KEYS", '["c"]')]
+    ("question", "answer"),
+    [
+        *[("GET a", "null"), ("EXISTS b", "false"), ("COUNT", "1"), ("SCAN KEYS", '["c"]')],
+        *[("START READONLY\nGET a", "null"), ("START READONLY\nCOUNT", '"result": 1')],
+    ],
 )
-def test_that_a_key_has_ended_is_told_when_the_time_is_durable(question: str, answer: str) -> None:
+@pytest.mark.parametrize("swept", [False, True])
+def test_that_a_key_has_ended_is_told_when_the_time_is_durable(question: str, answer: str, swept: bool) -> None:
     clock = Clock()
     store, _ = slow_sync_store(clock)
     server = Server(store, clock)
@@ -400,10 +405,12 @@ def test_that_a_key_has_ended_is_told_when_the_time_is_durable(question: str, an
         1 PUT c 1              -> ok
     """)
     clock.rightNow = 2.0
+    if swept:
+        store.data.sweep(10)
     client = server.client()
     client.protocol.dataReceived(b"GET c\n")
     assert client.received() == b'{"status": "Ok", "result": "1"}\n'
     client.protocol.dataReceived(question.encode() + b"\n")
-    assert client.received() == b""
+    assert answer not in client.received().decode()
     server.settle()
     assert answer in client.received().decode()

@@ -257,7 +257,6 @@ class Data(Contents):
         if receipt is not None:
             self.receipts.add(receipt, True, number)
         if self.ends:
-            self.sweep_of(writes)  # an end may have passed since it was fixed
             self.ends.wind()
         if self.history.size and budget.used > budget.calm:
             budget.relieve()

@@ -38,7 +38,6 @@ def conflicts(data: Data, mark: Mark, reads: list[str | Range], limit: int) -> G
     try:
         changed = SortedList()
         if ranges:
-            yield from data.sweep_all(data.clock.now())
             yield from _changed_in(data, mark, _Ranges(ranges), watcher, changed)
         if data.ends:
             data.sweep_of([read for read in reads if isinstance(read, str)])

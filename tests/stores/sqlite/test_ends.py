@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 
 from kvd.interfaces import CannotOpen
 from kvd.stores.sqlite import format as layout
+from kvd.stores.sqlite.file import File
 from kvd.testing.conversations import Server
 from tests.support.sqlite import sqlite_store
 
@@ -105,6 +106,19 @@ def test_what_had_ended_at_a_start_does_not_come_back_when_the_clock_goes_back(p
     for _ in range(2):
         server = started(path := after_crash(path), 300)
         server.play("1 GET a -> null")
+
+
+def test_that_something_has_ended_is_durable_before_anything_is_served(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = started(path, 1000)
+    server.play('1 ["PUT", "a", "1", 5] -> ok')
+    synced: list[int] = []
+    monkeypatch.setattr(File, "sync", lambda file: synced.append(file.time()))
+    started(after_crash(path), 1004)
+    assert synced == []
+    started(after_crash(path), 1010)
+    assert synced == [1_010_000]
 
 
 def test_what_a_fold_says_of_the_time_outlives_the_commits(path: Path) -> None:
