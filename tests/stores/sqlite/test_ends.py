@@ -115,7 +115,7 @@ def test_that_something_has_ended_is_durable_before_anything_is_served(
     server.play('1 ["PUT", "a", "1", 5] -> ok')
     synced: list[int] = []
     monkeypatch.setattr(File, "sync", lambda file: synced.append(file.time()))
-    started(after_crash(path), 1004)
+    started(path := after_crash(path), 1004)
     assert synced == []
     started(after_crash(path), 1010)
     assert synced == [1_010_000]
