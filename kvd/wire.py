@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Callable
 from json.encoder import encode_basestring_ascii
+from math import floor
 from typing import Any, Final, NoReturn
 
 from kvd.errors import BY_CODE, BadRequest, KvdError, SpeaksHttp, TooLarge
@@ -230,9 +231,9 @@ def result(value: Any) -> str:
 
 
 def outcome_result(committed: bool, kept: float) -> str:
-    """The reply to OUTCOME."""
+    """The reply to OUTCOME. What is kept is rounded down: more must never be promised."""
     found = "committed" if committed else "never"
-    return f'{{"status": "Ok", "result": "{found}", "kept": {json.dumps(kept)}}}\n'
+    return f'{{"status": "Ok", "result": "{found}", "kept": {json.dumps(floor(kept * 1000) / 1000)}}}\n'
 
 
 def values_result(values: list[str | None]) -> str:

@@ -6,8 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.daemon import Daemon
+
+settings.register_profile("kvd", deadline=None)  # a busy machine is no fault
+settings.load_profile("kvd")
 
 
 @pytest.fixture

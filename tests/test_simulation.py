@@ -24,7 +24,7 @@ from tests.support.simulated_network import BusyClock, Network
 from tests.support.simulated_typists import Request, Typewriter
 from tests.support.simulation import LIES, Simulation
 
-FIXED = range(100)
+FIXED = [*range(100), 630688, 1054200603]  # the last two evict a connection in the middle of its own turn
 NEW = [random.SystemRandom().getrandbits(32) for _ in range(12)]
 HANDFUL = 60
 """How many seeds may be tried until a lie must have been caught."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from kvd.core.codec import Codec
-from kvd.core.output import Output
+from kvd.core.output import MOST_HELD, Output
 from kvd.core.session import Session
 from kvd.interfaces import Later
 
@@ -43,6 +43,7 @@ class Connection:
         self.session: Final = session
         self.codec: Final = codec
         self._output: Final = output
+        output.released = self._released
         self._server: Final = session.server
         self._seconds: Final = session.server.seconds
         self.reading = True
@@ -92,9 +93,29 @@ class Connection:
             self.line_since = self._seconds()
 
     def _idle(self) -> bool:
-        """Whether nothing is left to do or to account for after a turn."""
-        session = self.session
-        return not (session.closing or session.buffers.held or self._output.held or self.codec.bytes_held())
+        """Whether nothing is left to do after a turn, but to wait until what is held is durable."""
+        output = self._output
+        if not self.reading or self.session.closing or output.held > MOST_HELD or self.codec.bytes_held():
+            return False
+        self._account(output.held)
+        return True
+
+    def _released(self) -> bool:
+        """Something that was held was sent; whether nothing waited for that."""
+        if not self.reading or self.closed:
+            return False
+        self.active = self._seconds()
+        self._account(self.codec.bytes_held() + self._output.held)
+        return True
+
+    def _account(self, held: int) -> None:
+        """Hold what the buffers take now."""
+        buffers = self.session.buffers
+        before = buffers.held
+        if held != before:
+            buffers.set(held)
+            if held > before:
+                self._server.budget.relieve()
 
     def turn(self) -> Later[None] | None:
         """Answer waiting requests in order until the turn is over: after so many, bytes of replies, or seconds.
@@ -113,6 +134,8 @@ class Connection:
             done += 1
             quick = session.transaction is None
             waiting = codec.answer(session)
+            if self.closed:  # it was evicted, with all that waited: memory was short
+                return waiting
             if waiting is not None:
                 break
             if session.closing:

@@ -244,7 +244,7 @@ class LineCodec(Codec):
             text = wire.values_result(result)
         elif shape is OUTCOME:
             outcome: Outcome = result
-            text = wire.outcome_result(outcome.committed, round(outcome.kept, 3))
+            text = wire.outcome_result(outcome.committed, outcome.kept)
         elif shape is PAGE:
             page: Listing = result
             text = wire.result({"items": page.items, "next": page.next})

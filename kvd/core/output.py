@@ -14,6 +14,9 @@ from typing import Any, Final
 
 from kvd.interfaces import Store
 
+MOST_HELD: Final = 64 * 1024
+"""Bytes of replies that may wait to be durable before nothing more is read."""
+
 AT_ONCE: Final = 16 * 1024
 """So many bytes are sent without waiting: by the end of the turn they would be out of the processor's cache."""
 
@@ -65,7 +68,8 @@ class Output:
     """What one connection has to say.
 
     :param transport: sends bytes.
-    :param moved: is called when something that was held could be sent.
+    :param moved: is called when something that was held was sent, unless ``released`` has seen to that.
+    :ivar released: is called before; whether it has seen to it.
     :ivar held: bytes that are held until they are durable.
     :ivar before: bytes that the transport was given before the last time.
     :ivar written: bytes that it was given altogether.
@@ -76,6 +80,7 @@ class Output:
         self._store: Final = outbox.store
         self._transport = transport
         self._moved = moved
+        self.released: Callable[[], bool] = _not
         self.before = 0
         self.written = 0
         self._ready: list[bytes] = []
@@ -128,12 +133,14 @@ class Output:
             self._outbox.forget(self)
         if self.held < before:
             self.flush()
-            self._moved()
+            if not self.released():
+                self._moved()
 
     def close(self) -> None:
         """Drop everything, and send nothing any more."""
         self._transport = None
         self._moved = _nothing
+        self.released = _not
         self._ready.clear()
         self._held.clear()
         self.held = 0
@@ -142,3 +149,7 @@ class Output:
 
 def _nothing() -> None:
     pass
+
+
+def _not() -> bool:
+    return False

@@ -19,7 +19,7 @@ from zope.interface import implementer
 from kvd.core.codec import Codec
 from kvd.core.connection import Connection
 from kvd.core.lane import Lane
-from kvd.core.output import Output
+from kvd.core.output import MOST_HELD, Output
 from kvd.core.session import Session
 from kvd.daemon.addresses import shown_address
 from kvd.daemon.ending import Ending
@@ -32,9 +32,6 @@ NEWCOMER_TIME = 60.0
 
 CLOSING_TIME = 60.0
 """Seconds that a client has to go on reading what was sent to it while its connection is closing."""
-
-MOST_HELD = 64 * 1024
-"""Bytes of replies that may wait to be durable before nothing more is read."""
 
 
 class IStreamTransport(ITCPTransport, IConsumer, IPushProducer):

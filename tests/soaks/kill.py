@@ -20,6 +20,9 @@ from pathlib import Path
 
 from tests.support.killing import Rounds
 
+A_FILE = 20
+"""Rounds with one file: what has a receipt stays in it, so it grows."""
+
 
 def main() -> int:
     """Run it."""
@@ -27,23 +30,30 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     options = parser.parse_args()
-    directory = Path(tempfile.mkdtemp(prefix="kvd-kill-"))
-    print(f"seed {options.seed}, files in {directory}", flush=True)
-    rounds = Rounds(directory, options.seed)
-    rounds.prepare()
     begun = time.monotonic()
-    for number in range(1, options.rounds + 1):
-        faults = rounds.round()
-        if faults:
-            print(f"round {number}:", *faults, sep="\n")
-            return 1
-        if number % 10 == 0 or number == options.rounds:
-            print(
-                f"{number} rounds, {rounds.load.acknowledged()} acknowledged, {rounds.checkpoints} checkpoints, "
-                f"{rounds.folds} rounds with a fold, {time.monotonic() - begun:.0f} s",
-                flush=True,
-            )
-    shutil.rmtree(directory)
+    acknowledged = checkpoints = folds = done = 0
+    while done < options.rounds:
+        directory = Path(tempfile.mkdtemp(prefix="kvd-kill-"))
+        seed = options.seed + done
+        print(f"seed {seed}, files in {directory}", flush=True)
+        rounds = Rounds(directory, seed)
+        rounds.prepare()
+        for _ in range(min(A_FILE, options.rounds - done)):
+            done += 1
+            faults = rounds.round()
+            if faults:
+                print(f"round {done}:", *faults, sep="\n")
+                return 1
+        acknowledged += rounds.load.acknowledged()
+        checkpoints += rounds.checkpoints
+        folds += rounds.folds
+        took = time.monotonic() - begun
+        print(
+            f"{done} rounds, {acknowledged} acknowledged, {checkpoints} checkpoints, {folds} rounds with a fold that "
+            f"was completed, {took:.0f} s",
+            flush=True,
+        )
+        shutil.rmtree(directory)
     return 0
 
 

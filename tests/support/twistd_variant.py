@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Final
@@ -25,11 +26,11 @@ class StaleFold(folding.Folder):
 
     def _fold(self, changed: set[str], last: int) -> Iterator[None]:
         yield from super()._fold(changed, last)
-        for _ in range(5000):
-            if self._newest() > last + 3:
-                break
+        end = time.monotonic() + 5
+        while self._newest() < last + 12 and time.monotonic() < end:
             yield  # commits are appended meanwhile
         self._file.set_folded(max(last, self._newest()), self._contents.now())
+        self._changed.clear()
 
     def _newest(self) -> int:
         (number,) = self._file._connection.execute("SELECT max(number) FROM commits").fetchone()

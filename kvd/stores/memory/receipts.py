@@ -17,7 +17,7 @@ from kvd.wire import shown
 RECEIPT_BYTES: Final = 320
 """What a receipt takes in memory: its name of up to 64 bytes, its record, and its place."""
 
-SHARE: Final = 8
+SHARE: Final = 4
 """Receipts may take one part in so many of the memory limit."""
 
 

@@ -26,6 +26,7 @@ class Disk:
     :param directory: of the file.
     :param unused: tells how many bytes of the file can be used again.
     :ivar free: bytes that were free at the last look, the unused ones among them.
+    :ivar roomy: whether there is so much that no commit needs a closer look.
     :ivar reserve: bytes that are kept free.
     """
 
@@ -35,6 +36,7 @@ class Disk:
         self._unused_then = 0
         self.reserve = 0
         self.free = 0
+        self.roomy = False
         self.look()
 
     def look(self, at_file: bool = True) -> None:
@@ -48,14 +50,11 @@ class Disk:
         if at_file:
             self._unused_then = self._unused()
         self.free = found.f_bavail * found.f_frsize + self._unused_then
+        self.roomy = self.free > self.reserve + ROOMY
 
     def is_low(self) -> bool:
         """Whether there is no more than the reserve."""
         return self.free <= self.reserve
-
-    def is_roomy(self) -> bool:
-        """Whether there is so much that no commit needs a closer look."""
-        return self.free > self.reserve + ROOMY
 
     def admit(self, writes: Writes, waiting: int) -> None:
         """Refuse a commit for which there is no room.
@@ -63,7 +62,7 @@ class Disk:
         :param waiting: characters of commits that were admitted, and are not written yet.
         :raise kvd.errors.Unavailable: there is none.
         """
-        if self.is_roomy():
+        if self.roomy:
             return
         size = sum([len(key) + len(text_in(value) or "") for key, value in writes.items() if value is not None])
         if size == 0:  # it removes something, or settles a receipt

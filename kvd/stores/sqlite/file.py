@@ -26,8 +26,14 @@ from kvd.stores.sqlite.format import Row
 PIECE: Final = 10_000
 """Rows that are read at a time."""
 
+MOST_QUOTED: Final = 200
+"""Characters of what SQLite says of damage that are told."""
+
 _FRAME: Final = 24 + 4096
 """Bytes of a page in the ``-wal`` file, with its header; the file's own header has 32."""
+
+_NOT_THE_FILE: Final = ("unable to open", "disk I/O error", "readonly", "is full", "out of memory")
+"""What SQLite says where the fault is not in what the file holds."""
 
 
 class File:
@@ -37,32 +43,36 @@ class File:
     :raise CannotOpen: it can't be opened, or is not one that this store can read.
     :ivar folded: the number of the commit up to which commits are folded.
     :ivar newest: the number of the newest commit.
+    :ivar newest_time: the newest time that a commit, of those that were read, has recorded.
     """
 
     def __init__(self, path: str) -> None:
         self.path: Final = path
+        self.newest_time = 0
         self._frames = 0
         self._salt = b""
         try:
             self._connection = self._open()
             self._wal = os.open(f"{path}-wal", os.O_RDWR)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             raise self._cannot_open(error) from error
 
     def _cannot_open(self, error: Exception) -> CannotOpen:
         why = str(error)
         if "locked" in why:
             return CannotOpen(f"{self.path} is in use by another process; only one can have it open")
-        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-            return self.damaged(why)
-        if "UTF-8" in why:
-            return self.damaged(why)
-        return CannotOpen(f"can't open {self.path}: {why}")
+        if isinstance(error, OSError) or any(each in why for each in _NOT_THE_FILE):
+            return CannotOpen(f"can't open {self.path}: {why}")
+        if isinstance(error, UnicodeDecodeError):  # SQLite quotes the file
+            why = "its tables are not described in UTF-8"
+        return self.damaged(why)
 
     def damaged(self, how: str) -> CannotOpen:
         """The error for a file that can't be trusted."""
+        how = " ".join(how.split())  # SQLite's words have more than one line, and may quote much
         return CannotOpen(
-            f"{self.path} is damaged ({how}); put a backup in its place, or move it away to begin with an empty store"
+            f"{self.path} is damaged ({how[:MOST_QUOTED]}); put a backup in its place, or move it away to begin "
+            "with an empty store"
         )
 
     def _open(self) -> sqlite3.Connection:
@@ -86,8 +96,12 @@ class File:
             (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
                 raise self.damaged(found)
+            tables = connection.execute("SELECT sql FROM sqlite_schema WHERE type = 'table'").fetchall()
+            if {sql for (sql,) in tables} != {*layout.TABLES}:
+                raise self.damaged("its tables are not those that were made")
             _checkpoint(connection, "TRUNCATE")
-            self.folded = int(_about(connection, "folded"))
+            self.folded: int = self._about(connection, "folded")
+            self._checkpoints: int = self._about(connection, "checkpoints")
             (newest,) = connection.execute("SELECT max(number) FROM commits").fetchone()
             self.newest = max(self.folded, newest or 0)
             connection.execute(  # the first write makes the -wal file anew
@@ -135,54 +149,71 @@ class File:
 
     def about(self, name: str) -> Any:
         """What the file says about itself."""
-        return _about(self._connection, name)
+        return self._about(self._connection, name)
+
+    def _about(self, connection: sqlite3.Connection, name: str) -> Any:
+        found = connection.execute("SELECT value, sum FROM about WHERE name = ?", (name,)).fetchone()
+        if found is None or found[1] != layout.about_sum(name, found[0]):
+            raise self.damaged(f"what it says of {name!r} is wrong")
+        return found[0]
 
     def time(self) -> int:
-        """The newest time that is recorded: nothing that has ended by then may come back."""
-        found = self._connection.execute(
-            "SELECT max(value) FROM (SELECT value FROM about WHERE name = 'time' "
-            "UNION ALL SELECT at FROM (SELECT at FROM commits ORDER BY number DESC LIMIT 1))"
-        )
-        (time,) = found.fetchone()
-        return int(time or 0)  # files of the first versions record none in about
+        """The time that was recorded when commits were folded; the first files have none."""
+        there = self._connection.execute("SELECT 1 FROM about WHERE name = 'time'").fetchone()
+        return 0 if there is None else int(self.about("time"))
 
     def pairs(self) -> Iterator[list[tuple[str, Stored]]]:
         """The folded pairs in the order of their keys, a piece at a time.
 
         :raise CannotOpen: the file is damaged, or this version of kvd can't read it.
         """
-        rows = self._connection.execute("SELECT key, value, ends, sum FROM folded ORDER BY key")
         pair_sum = layout.pair_sum
-        while found := self._fetch(rows):
+        before = ""
+        for found in self._pieces("SELECT key, value, ends, sum FROM folded ORDER BY key"):
             pairs: list[tuple[str, Stored]] = []
-            for key, value, end, total in found:
-                if total != pair_sum(key, value, end):
-                    raise self.damaged(f"the sum of the key {key!r} is wrong")
-                pairs.append((key, value if end is None else Ending(value, end)))
+            with self._summing():
+                for key, value, ends, total in found:
+                    if total != pair_sum(key, value, ends):
+                        raise self.damaged(f"the sum of the key {key!r} is wrong")
+                    if key <= before:  # a page of the file is in a wrong place
+                        raise self.damaged(f"the key {key!r} is out of order")
+                    before = key
+                    pairs.append((key, value if ends is None else Ending(value, ends)))
             yield pairs
 
     def commits(self) -> Iterator[list[tuple[Row, Writes]]]:
-        """The commits that are not folded, and those with a receipt, from old to new, each with its writes."""
+        """All commits that are there, from old to new, each with its writes if it is not folded."""
         expected = self.folded + 1
-        rows = self._connection.execute(
-            "SELECT * FROM commits WHERE number > ? OR receipt > '' ORDER BY number", (self.folded,)
-        )
-        while found := self._fetch(rows):
+        for found in self._pieces("SELECT * FROM commits ORDER BY number"):
             piece = []
-            for row in found:
-                number, _, _, user, name, committed, text, total = row
-                if total != layout.row_sum(number, user, name, committed, text):
-                    raise self.damaged(f"the sum of commit {number} is wrong")
-                if number > self.folded:
-                    if number != expected:
-                        raise self.damaged(f"commit {expected} is missing")
-                    expected += 1
-                piece.append((row, self._writes(text) if number > self.folded else {}))
+            with self._summing():
+                for row in found:
+                    number, at, _, user, name, committed, text, total = row
+                    if name or total != layout.row_sum(number, at, user, name, committed, text):
+                        if total != layout.row_sum(number, at, user, name, committed, text, True):
+                            raise self.damaged(f"the sum of commit {number} is wrong")
+                        self.newest_time = max(self.newest_time, at)
+                    if number > self.folded:
+                        if number != expected:
+                            raise self.damaged(f"commit {expected} is missing")
+                        expected += 1
+                    piece.append((row, self._writes(text) if number > self.folded else {}))
             yield piece
 
-    def _fetch(self, rows: sqlite3.Cursor) -> list[Any]:
+    @contextmanager
+    def _summing(self) -> Iterator[None]:
+        """Bytes that are not text have no sum."""
         try:
-            return rows.fetchmany(PIECE)
+            yield
+        except AttributeError as error:
+            raise self.damaged("what should be a text is none") from error
+
+    def _pieces(self, query: str) -> Iterator[list[Any]]:
+        """The rows that a query finds, a piece at a time. The caller computes the sum of each."""
+        try:
+            rows = self._connection.execute(query)
+            while found := rows.fetchmany(PIECE):
+                yield found
         except sqlite3.Error as error:
             raise self._cannot_open(error) from error
 
@@ -191,9 +222,8 @@ class File:
         for item in json.loads(text):
             if not isinstance(item, list) or not 2 <= len(item) <= 3:
                 raise self._too_new("commits of another kind")
-            value = None if item[1] is None else layout.text_of(item[1])
-            ends = len(item) == 3 and item[2] is not None and value is not None
-            writes[layout.text_of(item[0])] = Ending(value or "", item[2]) if ends else value
+            key, value = layout.text_of(item[0]), None if item[1] is None else layout.text_of(item[1])
+            writes[key] = value if value is None or len(item) == 2 else Ending(value, item[2])
         return writes
 
     def _too_new(self, what: str) -> CannotOpen:
@@ -235,17 +265,14 @@ class File:
 
         :param time: is recorded, because their rows will be gone.
         """
-        self.set_time(time)
+        self.set_about("time", time)
         self.set_about("folded", number)
         self.folded = number
 
-    def set_time(self, time: int) -> None:
-        """Record that a time has passed."""
-        self._connection.execute("INSERT OR REPLACE INTO about VALUES ('time', ?)", (time,))
-
     def set_about(self, name: str, value: Any) -> None:
         """Say something about the file."""
-        self._connection.execute("UPDATE about SET value = ? WHERE name = ?", (value, name))
+        total = layout.about_sum(name, value)
+        self._connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?, ?)", (name, value, total))
 
     def forget_commits(self, first: int, last: int) -> None:
         """Remove folded commits without a receipt."""
@@ -282,7 +309,8 @@ class File:
         This syncs both files, which takes long, and so does the next write, which is done here for that reason.
         """
         _checkpoint(self._connection, "FULL")
-        self._connection.execute("UPDATE about SET value = value + 1 WHERE name = 'checkpoints'")
+        self._checkpoints += 1
+        self.set_about("checkpoints", self._checkpoints)
 
     def abandon(self) -> None:
         """Close it without having written anything."""
@@ -310,10 +338,6 @@ class File:
         """Bytes of pages in the file that hold nothing any more and will be used again."""
         (pages,) = self._connection.execute("PRAGMA freelist_count").fetchone()
         return int(pages) * 4096
-
-
-def _about(connection: sqlite3.Connection, name: str) -> Any:
-    return connection.execute("SELECT value FROM about WHERE name = ?", (name,)).fetchone()[0]
 
 
 def _checkpoint(connection: sqlite3.Connection, how: str) -> None:

@@ -56,6 +56,10 @@ class Folder:
         self._changed.update(keys)
         self._bytes += size
 
+    def left_over(self, number: int) -> None:
+        """A folded commit is still there, because the daemon was killed before it could remove it."""
+        self._forgotten = min(self._forgotten, number - 1)
+
     def memory(self) -> int:
         """What is kept here takes so many bytes."""
         return len(self._changed) * CHANGED_BYTES

@@ -9,8 +9,8 @@ The view ``pairs`` puts the two together, for people who open the file with ``sq
 low, "to": high}`` for a whole range that was removed before the other items were written. SQLite's JSON functions know
 no U+0000, so a text that holds some is written as the array of its parts.
 
-A key that has ended is not written down as removed. A commit says when it was, and one without writes may say only
-that; ``time`` in ``about`` says the same of commits that are no longer there. What has ended by then never comes back,
+A key that has ended is not written down as removed. A commit without writes says only that its time has passed, and
+``time`` in ``about`` says the same of commits that are no longer there. What has ended by then never comes back,
 whatever the clock says.
 
 SQLite tells when the structure of a file is damaged. Each row has a sum, so that a damaged text is noticed too.
@@ -44,14 +44,8 @@ and receipt are empty if there is none.
 Pair = tuple[str, str, int | None, int]
 """A pair: key, value, end, sum."""
 
+# The view comes first: where SQLite met it last, its check of the file left out whether any page is lost (in 3.40).
 _SCHEMA: Final = """
-CREATE TABLE about (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE runs (first INTEGER PRIMARY KEY, id TEXT NOT NULL, began INTEGER NOT NULL);
-CREATE TABLE folded (key TEXT PRIMARY KEY, value TEXT NOT NULL, ends INTEGER, sum INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE commits (
-    number INTEGER PRIMARY KEY, at INTEGER NOT NULL, by INTEGER NOT NULL, user TEXT NOT NULL, receipt TEXT NOT NULL,
-    committed INTEGER NOT NULL, writes TEXT NOT NULL, sum INTEGER NOT NULL
-);
 CREATE VIEW pairs (key, value, ends) AS
 WITH item (number, type, value) AS (
     SELECT number, each.type, each.value FROM commits, json_each(writes) AS each
@@ -78,15 +72,27 @@ AND NOT EXISTS (
     WHERE cleared.number > newest.number AND low <= key AND (high IS NULL OR key < high)
 )
 ORDER BY key;
+CREATE TABLE about (name TEXT PRIMARY KEY, value, sum INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE runs (first INTEGER PRIMARY KEY, id TEXT NOT NULL, began INTEGER NOT NULL);
+CREATE TABLE folded (key TEXT PRIMARY KEY, value TEXT NOT NULL, ends INTEGER, sum INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE commits (
+    number INTEGER PRIMARY KEY, at INTEGER NOT NULL, by INTEGER NOT NULL, user TEXT NOT NULL, receipt TEXT NOT NULL,
+    committed INTEGER NOT NULL, writes TEXT NOT NULL, sum INTEGER NOT NULL
+);
 """
+
+
+TABLES: Final = [statement.strip() for statement in _SCHEMA.split(";") if "CREATE TABLE" in statement]
+"""How the tables were made, in the words that SQLite keeps."""
 
 
 def create(connection: Connection) -> None:
     """Make an empty store of an empty database. The caller is in a transaction, and commits it."""
     for statement in _SCHEMA.split(";"):
         connection.execute(statement)
-    about = {"store": uuid4().hex, "folded": 0, "receipts_since": now(), "checkpoints": 0, "time": 0}
-    connection.executemany("INSERT INTO about VALUES (?, ?)", about.items())
+    about: dict[str, Any] = {"store": uuid4().hex, "folded": 0, "receipts_since": now(), "checkpoints": 0, "time": 0}
+    rows = [(name, value, about_sum(name, value)) for name, value in about.items()]
+    connection.executemany("INSERT INTO about VALUES (?, ?, ?)", rows)
     connection.execute(f"PRAGMA application_id = {APPLICATION}")
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
@@ -96,13 +102,18 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
+def about_sum(name: str, value: Any) -> int:
+    """The sum of what the file says about itself."""
+    return crc32(f"{name} {value}".encode())
+
+
 # Pairs.
 
 
-def pair_sum(key: str, value: str, end: int | None) -> int:
+def pair_sum(key: str, value: str, ends: int | None = None) -> int:
     """The sum of a pair."""
     total = crc32(value.encode(), crc32(key.encode()))
-    return total if end is None else crc32(str(end).encode(), total)
+    return total if ends is None else crc32(str(ends).encode(), total)
 
 
 def insert_pairs(connection: Connection, pairs: Iterable[tuple[str, Stored]]) -> None:
@@ -111,8 +122,8 @@ def insert_pairs(connection: Connection, pairs: Iterable[tuple[str, Stored]]) ->
 
 
 def _pair(key: str, stored: Stored) -> Pair:
-    value, end = (stored, None) if isinstance(stored, str) else (stored.value, stored.end)
-    return key, value, end, pair_sum(key, value, end)
+    value, ends = (stored, None) if isinstance(stored, str) else (stored.value, stored.end)
+    return key, value, ends, pair_sum(key, value, ends)
 
 
 # Commits.
@@ -142,14 +153,23 @@ def row(number: int, at: int, writes: Writes, by: int, receipt: Receipt | None, 
     :param at: when it was.
     :param committed: if not, nothing was committed: the receipt was settled.
     """
-    text = f"[{','.join([_item(key, value) for key, value in writes.items()])}]"
+    items = []
+    timed = not writes
+    for key, stored in writes.items():
+        items.append(_item(key, stored))
+        timed = timed or isinstance(stored, Ending)
+    text = f"[{','.join(items)}]"
     user, name = ("", "") if receipt is None else (receipt.user or "", receipt.name)
     done = int(committed)
-    return number, at, by, user, name, done, text, row_sum(number, user, name, done, text)
+    return number, at, by, user, name, done, text, row_sum(number, at, user, name, done, text, timed)
 
 
-def row_sum(number: int, user: str, name: str, committed: int, text: str) -> int:
-    """The sum of a commit."""
-    if not name:
+def row_sum(number: int, at: int, user: str, name: str, committed: int, text: str, timed: bool = False) -> int:
+    """The sum of a commit.
+
+    :param timed: whether it matters when it was. With a receipt it does; and if something ends in it, or it says
+        nothing but the time.
+    """
+    if not name and not timed:
         return crc32(text.encode(), number)
-    return crc32(f"{user} {name} {committed} {text}".encode(), number)
+    return crc32(f"{at} {user} {name} {committed} {text}".encode(), number)

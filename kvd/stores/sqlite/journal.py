@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from kvd.accounts import MIB, Account
 from kvd.errors import Unavailable
-from kvd.interfaces import Ending, Host, Receipt, Stored, Writes
+from kvd.interfaces import Host, Receipt, Stored, Writes
 from kvd.stores.memory.journal import Contents, Journal
 from kvd.stores.sqlite import format as layout
 from kvd.stores.sqlite.disk import Disk
@@ -88,41 +88,30 @@ class SqliteJournal(Journal):
     def _load(self, file: File, contents: Contents) -> None:
         began = told = self._host.seconds()
         number = 0
-        has_ended = False
-        self._host.clock.not_before(file.time())
-        now = self._host.clock.now()
 
         def pairs() -> Iterator[list[tuple[str, Stored]]]:
-            nonlocal number, told, has_ended
+            nonlocal number, told
             for piece in file.pairs():
-                kept = [pair for pair in piece if not _has_ended(pair[1], now)]
-                if len(kept) < len(piece):
-                    has_ended = True
-                    self._folder.wrote([key for key, stored in piece if _has_ended(stored, now)], 0)
-                number += len(kept)
-                seconds = self._host.seconds()
-                if seconds - told > 2:
-                    told = seconds
+                number += len(piece)
+                now = self._host.seconds()
+                if now - told > 2:
+                    told = now
                     self._host.tell(f"{number} keys are loaded from {self._path}")
-                yield kept
+                yield piece
 
         contents.restore(pairs())
+        now = self._host.clock.now()
         for piece in file.commits():
             for row, writes in piece:
                 commit, at, _, user, name, committed, text, _ = row
                 if commit > file.folded:
-                    for key, stored in writes.items():
-                        if _has_ended(stored, now):
-                            has_ended = True
-                            writes[key] = None
                     contents.repeat(writes)
                     self._folder.wrote(writes, len(text))
                 if name:
                     contents.remember(Receipt(user or None, name), bool(committed), commit, max(0, now - at) / 1000)
-        if has_ended:  # what is gone must stay gone, also if this process crashes and the clock goes back
-            with file.transaction():
-                file.set_time(now)
-            file.sync()
+                elif commit <= file.folded:
+                    self._folder.left_over(commit)
+        self._host.clock.not_before(max(file.time(), file.newest_time))
         contents.restored(file.newest, max(0, now - file.about("receipts_since")) / 1000)
         took = self._host.seconds() - began
         commits = file.newest - file.folded
@@ -132,10 +121,10 @@ class SqliteJournal(Journal):
 
     def admit(self, writes: Writes) -> None:
         now = self._host.seconds()
-        if now >= self._relies_until or not self._disk.is_roomy():  # others may have filled it while nobody wrote here
+        if now >= self._relies_until or not self._disk.roomy:  # others may have filled it while nobody wrote here
             self._relies_until = now + LOOK_EVERY
             self._disk.look(at_file=not self._lent)
-        self._disk.admit(writes, self._waiting)
+            self._disk.admit(writes, self._waiting)
         if self._waiting > WAITING:
             raise Unavailable(
                 f"the disk is too slow: {self._waiting} characters wait to be written, and at most {WAITING} may; "
@@ -227,17 +216,10 @@ class SqliteJournal(Journal):
         self._synced = number
         if not self._host.sync:
             self._tell_synced(number)
-        # Those who are answered now may ask again at once, and then share the next sync with those who wait.
-        self._asked = True
-        self._host.soon(self._soon_after)
-
-    def _soon_after(self) -> None:
-        self._host.soon(self._go_on)
-
-    def _go_on(self) -> None:
         self._write()
         if self._file is not None and not self._lent:
-            self._look_after(self._file)
+            with self._or_fail():
+                self._look_after(self._file)
 
     @contextmanager
     def _or_fail(self) -> Iterator[None]:
@@ -273,7 +255,7 @@ class SqliteJournal(Journal):
                     break
                 if self._rows:
                     self._append(file)
-                else:
+                if not self._rows:  # else there were very many; they go first
                     self._fold_a_piece(file)
                 yield
         self._folds = False
@@ -322,10 +304,6 @@ class SqliteJournal(Journal):
             "disk_free": self._disk.free,
             "disk_reserve": self._disk.reserve,
         }
-
-
-def _has_ended(stored: Stored | None, now: int) -> bool:
-    return isinstance(stored, Ending) and stored.end <= now
 
 
 def _cost(sync: float) -> str:

@@ -12,8 +12,6 @@ import pytest
 from twisted.internet.task import Clock
 
 from kvd.interfaces import CannotOpen
-from kvd.stores.sqlite import format as layout
-from kvd.stores.sqlite.file import File
 from kvd.testing.conversations import Server
 from tests.support.sqlite import sqlite_store
 
@@ -75,7 +73,6 @@ def test_ends_survive_a_restart_and_pass_meanwhile(path: Path, crash: bool) -> N
     items = r'["b\u0000", "", 1100000], ["c", "3", 1200000], ["d", "4", null]'
     server.play(f"""
         1 GET a        -> null
-        1 TTL c        -> 150
         1 COUNT        -> 3
         1 SCAN ENDS    -> {{"items": [{items}], "next": null}}
     """)
@@ -106,19 +103,6 @@ def test_what_had_ended_at_a_start_does_not_come_back_when_the_clock_goes_back(p
     for _ in range(2):
         server = started(path := after_crash(path), 300)
         server.play("1 GET a -> null")
-
-
-def test_that_something_has_ended_is_durable_before_anything_is_served(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server = started(path, 1000)
-    server.play('1 ["PUT", "a", "1", 5] -> ok')
-    synced: list[int] = []
-    monkeypatch.setattr(File, "sync", lambda file: synced.append(file.time()))
-    started(path := after_crash(path), 1004)
-    assert synced == []
-    started(after_crash(path), 1010)
-    assert synced == [1_010_000]
 
 
 def test_what_a_fold_says_of_the_time_outlives_the_commits(path: Path) -> None:
@@ -187,14 +171,3 @@ def test_a_file_that_never_recorded_a_time_is_opened(path: Path) -> None:
     server.play('1 ["PUT", "a", "1", 50] -> ok')
     stop(server)
     assert rows(path, "SELECT value FROM about WHERE name = 'time'") >= [(1_000_000,)]
-
-
-@pytest.mark.parametrize("writes", ['[{"from":"a","to":null}]', '[["a","1",5,6]]'])
-def test_commits_of_a_later_version_are_refused(path: Path, writes: str) -> None:
-    server = started(path, 1000)
-    server.play("1 PUT a 1 -> ok")
-    path = after_crash(path)
-    total = layout.row_sum(1, "", "", 1, writes)
-    change(path, "UPDATE commits SET writes = ?, sum = ? WHERE number = 1", writes, total)
-    with pytest.raises(CannotOpen, match="which this version of kvd does not know"):
-        started(path, 1000)

@@ -31,7 +31,7 @@ EAGER_CHECKPOINTS = {"journal.WAL_BYTES": 60_000}
 BIG = "x" * 60_000
 """A value that makes a checkpoint due."""
 
-EAGER_FOLDS = {"folding.FEW": 3, "folding.PIECE": 1, "journal.LOOK_EVERY": 0}
+EAGER_FOLDS = {"folding.FEW": 200, "folding.PIECE": 1, "journal.LOOK_EVERY": 0}
 
 
 def said_last(client: Client) -> bytes:
@@ -180,16 +180,13 @@ def test_a_commit_that_cant_be_written_is_not_acknowledged_nor_tried_again(disk:
 def test_a_fold_that_cant_be_written_ends_the_daemon_and_costs_nothing(disk: Disk, error: int) -> None:
     with disk.daemon(constants=EAGER_FOLDS).started() as daemon:
         client = daemon.client()
-        for number in range(3):
-            assert client.ask(f"PUT {number} x") == OK
-        disk.order("block_sync w 0")
-        client.send(b"PUT 3 x\n")
-        disk.wait_for(lambda disk: disk.syncing() == "w", "the sync, after which commits are folded")
-        disk.order(f"fail_write w 1 {error}")  # in the second transaction of the fold, or the first
-        assert client.line() == OK
-        assert unanswered(client)
+        client.send(b"".join(b"PUT %d x\n" % number for number in range(200)))
+        assert [client.line() for _ in range(200)] == [OK] * 200
+        disk.order(f"fail_write w 50 {error}")  # one commit takes fewer; and each piece of a fold, some
+        client.send(b"PUT last x\n")
+        assert said_last(client) in (b"", f"{OK}\n".encode())  # the fold may be quicker than the sync
         assert_fails_at_once(disk, daemon, ("W", "w"))
-    assert stored(disk) == {str(number): "x" for number in range(4)}
+    assert stored(disk) == {**{str(number): "x" for number in range(200)}, "last": "x"}
 
 
 @ERRORS
@@ -236,7 +233,7 @@ def test_reads_of_what_is_durable_are_answered_while_a_sync_or_a_checkpoint_goes
 
 
 def test_reads_are_answered_and_a_fold_goes_on_while_a_commit_waits_for_a_slow_disk(disk: Disk) -> None:
-    with disk.daemon(constants=EAGER_FOLDS | {"folding.FEW": 200}).started() as daemon:
+    with disk.daemon(constants=EAGER_FOLDS).started() as daemon:
         writer, late, reader = (daemon.client() for _ in range(3))
         writer.send(b"".join(b"PUT %d x\n" % number for number in range(200)))
         assert [writer.line() for _ in range(200)] == [OK] * 200
@@ -248,7 +245,7 @@ def test_reads_are_answered_and_a_fold_goes_on_while_a_commit_waits_for_a_slow_d
         disk.order("block_sync w 0")  # lets go of the one, and blocks the next
         assert writer.line() == OK
         disk.wait_for(lambda disk: disk.syncing() == "w", "the next sync")
-        wait_for(lambda: figure(reader, "commits_to_fold") == 0, "the fold to end")
+        wait_for(lambda: figure(reader, "commits_to_fold") <= 1, "the fold to end")  # it may have begun before
         assert reader.ask("GET 7") == '{"status": "Ok", "result": "x"}'
         assert disk.syncing() == "w"
         disk.order()

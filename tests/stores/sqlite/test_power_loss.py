@@ -70,9 +70,9 @@ def test_a_power_loss_after_a_failed_sync_and_another_start_costs_nothing(disk: 
 def lies(disk: Disk, directory: Path, variant: str) -> list[str]:
     """What is said of a daemon of this variant."""
     with disk.daemon(constants=EAGER, variant=variant).started() as daemon:
-        finish(write(disk, daemon, 40))
+        finish(write(disk, daemon, 80))
     (directory / "found").mkdir()
-    return accusations(disk.records(), directory / "found", 1, 60)
+    return accusations(disk.records(), directory / "found", 1, 100)
 
 
 def test_a_disk_that_only_claims_to_sync_is_noticed(disk: Disk, tmp_path: Path) -> None:
