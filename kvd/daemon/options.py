@@ -63,7 +63,12 @@ def limits_from(options: usage.Options) -> Limits:
 
 def sync(value: str) -> float:
     """Seconds for which a commit may wait for the disk; 0: it is answered when it is there."""
-    return 0.0 if value == "always" else positive(value)
+    if value == "always":
+        return 0.0
+    try:
+        return positive(value)
+    except ValueError:
+        raise ValueError(f"--sync takes the word always, or a number of seconds above 0, not {value!r}") from None
 
 
 class Options(usage.Options):

@@ -179,6 +179,7 @@ class Writer(Party):
                     answer = self.reply()
                     if answer["status"] != "Ok":
                         self.memory.faults.append(f"{request.lines} is answered {answer}")
+                        return
                 if request.read is not None:
                     request.read(answer.get("result"))
                 self.memory.acknowledge()

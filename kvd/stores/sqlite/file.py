@@ -61,6 +61,8 @@ class File:
         why = str(error)
         if "locked" in why:
             return CannotOpen(f"{self.path} is in use by another process; only one can have it open")
+        if "readonly" in why and os.access(self.path, os.W_OK):
+            return self.damaged("it says that it must not be written")
         if isinstance(error, OSError) or any(each in why for each in _NOT_THE_FILE):
             return CannotOpen(f"can't open {self.path}: {why}")
         if isinstance(error, UnicodeDecodeError):  # SQLite quotes the file
@@ -71,8 +73,8 @@ class File:
         """The error for a file that can't be trusted."""
         how = " ".join(how.split())  # SQLite's words have more than one line, and may quote much
         return CannotOpen(
-            f"{self.path} is damaged ({how[:MOST_QUOTED]}); put a backup in its place, or move it away to begin "
-            "with an empty store"
+            f"{self.path} is damaged ({how[:MOST_QUOTED]}); put a backup in its place, or move it away to begin with "
+            "an empty store"
         )
 
     def _open(self) -> sqlite3.Connection:

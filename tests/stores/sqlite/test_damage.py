@@ -139,6 +139,13 @@ def test_a_flipped_bit_is_noticed_or_harmless(sound: tuple[bytes, Found], tmp_pa
     assert wrong == []
 
 
+def test_a_header_by_which_the_file_must_not_be_written_is_damage(sound: tuple[bytes, Found], tmp_path: Path) -> None:
+    data, right = sound
+    damaged = bytearray(data)
+    damaged[18] ^= 1 << 5
+    assert verdict(bytes(damaged), right, tmp_path / "kvd.db") == ""
+
+
 def test_whatever_bit_is_flipped_in_what_the_file_says_of_itself_is_noticed_or_harmless(
     sound: tuple[bytes, Found], tmp_path: Path
 ) -> None:
