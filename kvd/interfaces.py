@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from kvd.accounts import Budget
+from kvd.accounts import Budget, memory_of
 from kvd.compiler import mypyc_attr
 
 T = TypeVar("T")
@@ -52,6 +52,55 @@ def _wait(deferred: Any) -> Generator[Any, Any, Any]:
     return (yield deferred)
 
 
+# What is stored.
+
+
+class Ending(NamedTuple):
+    """A value whose key ends.
+
+    :ivar end: when, in milliseconds since 1970 UTC: from that instant on there is no such key.
+    """
+
+    value: str
+    end: int
+
+
+Stored = str | Ending
+"""What a key holds: a value, with an end if it has one."""
+
+END_BYTES: Final = 200  # an Ending, and its place in the order of the ends
+
+
+def text_in(stored: Stored | None) -> str | None:
+    """The value alone."""
+    return stored.value if isinstance(stored, Ending) else stored
+
+
+def stored_bytes(stored: Stored | None) -> int:
+    """What a value, or None, takes in memory, with its end."""
+    return memory_of(stored.value) + END_BYTES if isinstance(stored, Ending) else memory_of(stored)
+
+
+class ServerClock:
+    """The clock by which keys end, in milliseconds since 1970 UTC; it never goes back.
+
+    :param ticks: counts milliseconds, from any beginning.
+    :param start: what time it is.
+    """
+
+    def __init__(self, ticks: Callable[[], int], start: int) -> None:
+        self._ticks: Final = ticks
+        self._shift = start - ticks()
+
+    def now(self) -> int:
+        """The time."""
+        return self._ticks() + self._shift
+
+    def not_before(self, time: int) -> None:
+        """Go on from a time, if it is later than now."""
+        self._shift += max(0, time - self.now())
+
+
 # What is read.
 
 
@@ -77,12 +126,18 @@ class Scan(NamedTuple):
     :ivar limit: the most pairs of a page, at least 1.
     :ivar keys_only: whether values are left out; they then do not count for ``PAGE_BYTES`` either.
     :ivar without: keys that the store must leave out.
+    :ivar ends: whether a value is wanted with its end.
     """
 
     range: Range
     limit: int
     keys_only: bool = False
     without: Collection[str] = ()
+    ends: bool = False
+
+
+class Ends(NamedTuple):  # what some keys hold, with their ends
+    keys: list[str]
 
 
 class Count(NamedTuple):
@@ -99,11 +154,11 @@ PAGE_BYTES: Final = 1024 * 1024
 class Page(NamedTuple):
     """The answer to a :class:`Scan`.
 
-    :ivar items: the pairs; with ``keys_only`` the values are empty strings.
+    :ivar items: the pairs; with ``keys_only`` the values are empty strings; with ``ends`` they are :data:`Stored`.
     :ivar met: the first key that did not fit, or ``None`` if the page holds all there is.
     """
 
-    items: list[tuple[str, str]]
+    items: list[tuple[str, Any]]
     met: str | None
 
 
@@ -111,18 +166,21 @@ class PageInMaking:
     """A page that is filled pair by pair."""
 
     def __init__(self, scan: Scan) -> None:
-        self.items: list[tuple[str, str]] = []
+        self.items: list[tuple[str, Any]] = []
         self._limit: Final = scan.limit
+        self._keys_only: Final = scan.keys_only
+        self._ends: Final = scan.ends
         self._size = 0
 
-    def add(self, key: str, value: str) -> bool:
-        """Add a pair, if it still fits.
+    def add(self, key: str, stored: Stored) -> bool:
+        """Add a pair, if it still fits, with as much of it as the scan wants.
 
         :return: whether it did; if not, the page is complete, and this is the first key that did not fit.
         """
         if len(self.items) == self._limit or self._size >= PAGE_BYTES:
             return False
-        self.items.append((key, value))
+        value = "" if self._keys_only else text_in(stored) or ""
+        self.items.append((key, stored if self._ends else value))
         self._size += text_bytes(key) + text_bytes(value)
         return True
 
@@ -132,17 +190,17 @@ def text_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-Wanted = list[str] | Scan | Count
-"""What a command reads: keys, a page, or a number of keys."""
+Wanted = list[str] | Ends | Scan | Count
+"""What a command reads: the values of keys, or these with their ends, a page, or a number of keys."""
 
 Reads = Iterable[str | Range]
 """A read set: keys and ranges, in the order in which they were first read."""
 
-Writes = dict[str, str | None]
-"""A write set: new values by key; None removes the key."""
+Writes = dict[str, Stored | None]
+"""A write set: by key what it is to hold; None removes the key. An end that has passed removes it, right after that."""
 
 Changed = list[tuple[str, int | None]]
-"""Keys that others changed, each with the id of the client that did (None: unknown)."""
+"""Keys that others changed, each with the id of the client that did (0: the key has ended; None: unknown)."""
 
 
 class Receipt(NamedTuple):
@@ -171,6 +229,9 @@ class Outcome(NamedTuple):
 class Snapshot(ABC):
     """The state of a store at one instant, for reading, and for one commit on top of it.
 
+    A key that ends is there until its end, and not from that very millisecond on, by the clock of the :class:`Host`.
+    Its end is a change like any other, made by client 0: those who have read the key before are in conflict.
+
     Whoever takes a snapshot closes it, or commits it, which closes it as well.
 
     Every method may raise, or fail later with, :class:`kvd.errors.Unavailable`: the store can't be reached or can't
@@ -183,6 +244,10 @@ class Snapshot(ABC):
 
         :return: ``None`` for each key that is absent.
         """
+
+    @abstractmethod
+    def read_with_ends(self, keys: list[str]) -> list[Stored | None] | Later[list[Stored | None]]:
+        """The same, each value with its end if it has one."""
 
     @abstractmethod
     def scan(self, scan: Scan) -> Page | Later[Page]:
@@ -236,6 +301,7 @@ class Host(NamedTuple):
         tells nobody of what was not durable, and ends.
     :ivar background: takes an iterator to its end, a step at a time, between the turns of clients: for work that
         nobody waits for.
+    :ivar clock: the time by which keys end. A store on disk sees to it that this never goes back over a restart.
     """
 
     reactor: Any
@@ -249,6 +315,7 @@ class Host(NamedTuple):
     synced: Callable[[], None]
     failed: Callable[[str], None]
     background: Callable[[Iterator[None]], None]
+    clock: ServerClock
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -114,6 +114,16 @@ def integer(what: str, value: Any) -> int:
     return value
 
 
+def seconds(value: Any) -> str:
+    """A time in seconds, as the server takes it.
+
+    :raise kvd.errors.BadArguments: it is not a number.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise BadArguments(f"the seconds must be an int or a float, not {_type(value)}")
+    return str(value) if isinstance(value, int) else f"{value:.6f}"  # which the server rounds up to the millisecond
+
+
 def _type(value: Any) -> str:
     return "None" if value is None else type(value).__name__
 

@@ -21,7 +21,7 @@ from kvd.core.limits import Limits
 from kvd.daemon.listen import server_endpoint
 from kvd.daemon.options import Options, limits_from
 from kvd.daemon.ports import CannotStart, Port
-from kvd.daemon.service import StoreService, is_compiled
+from kvd.daemon.service import StoreService, is_compiled, wall_clock
 from kvd.interfaces import CannotOpen
 from kvd.reactor import transport_name
 
@@ -144,7 +144,7 @@ def makeService(options: Options, reactor: Any = None) -> Daemon:
         from twisted.internet import reactor
     limits = limits_from(options)
     note = allow_open_files(limits)
-    store = StoreService(options.made_store, reactor, limits, time.monotonic, die, options["sync"] or 0.0)
+    store = StoreService(options.made_store, reactor, limits, time.monotonic, die, options["sync"] or 0.0, wall_clock())
     factories = {name: protocol(store) for name, protocol in options.protocols.items()}
     ports = []
     for listener in options.listeners:

@@ -46,9 +46,12 @@ class Commands(ABC):
         """
         return self._ask(questions.ask(questions.anything, *words))
 
-    def put(self, key: str, value: str) -> None:
-        """Store a value. It replaces the one that is there."""
-        self._ask(questions.put(key, value))
+    def put(self, key: str, value: str, seconds: float | None = None) -> None:
+        """Store a value. It replaces the one that is there.
+
+        :param seconds: after which the key ends; None: it does not.
+        """
+        self._ask(questions.put(key, value, seconds))
 
     def get(self, key: str) -> str | None:
         """The value, or None if there is no such key."""
@@ -80,6 +83,22 @@ class Commands(ABC):
         :param new: None to remove the key.
         """
         return self._ask(questions.cas(key, expected, new))
+
+    def expire(self, key: str, seconds: float) -> bool:
+        """Have a key end that many seconds from now, and return whether there is one."""
+        return self._ask(questions.expire(key, seconds))
+
+    def expire_at(self, key: str, milliseconds: int) -> bool:
+        """Have a key end at a time in milliseconds since 1970 UTC, and return whether there is one."""
+        return self._ask(questions.expire_at(key, milliseconds))
+
+    def persist(self, key: str) -> bool:
+        """Have a key not end, and return whether it would have."""
+        return self._ask(questions.persist(key))
+
+    def ttl(self, key: str) -> float | None:
+        """In how many seconds a key ends; None if it does not, or if there is none."""
+        return self._ask(questions.ttl(key))
 
     @overload
     def scan(

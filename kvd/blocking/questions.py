@@ -92,6 +92,13 @@ def a_number(found: Any) -> int:
     return found
 
 
+def seconds_or_none(found: Any) -> float | None:
+    """A result that must be a number or null."""
+    if found is not None and (not isinstance(found, int | float) or isinstance(found, bool)):
+        raise unfit(found)
+    return found
+
+
 def a_flag(found: Any) -> bool:
     """A result that must be true or false."""
     if not isinstance(found, bool):
@@ -120,8 +127,9 @@ def values(number: int) -> Callable[[Any], list[str | None]]:
 # The commands.
 
 
-def put(key: str, value: str) -> Request[None]:
-    return ask(nothing, "PUT", text("key", key), text("value", value))
+def put(key: str, value: str, seconds: float | None = None) -> Request[None]:
+    end = [] if seconds is None else [requests.seconds(seconds)]
+    return ask(nothing, "PUT", text("key", key), text("value", value), *end)
 
 
 def get(key: str) -> Request[str | None]:
@@ -148,6 +156,22 @@ def incr(key: str, delta: int) -> Request[int]:
 def cas(key: str, expected: str | None, new: str | None) -> Request[bool]:
     expected, new = text_or_none("expected value", expected), text_or_none("new value", new)
     return ask(a_flag, "CAS", text("key", key), expected, new)
+
+
+def expire(key: str, seconds: float) -> Request[bool]:
+    return ask(a_flag, "EXPIRE", text("key", key), requests.seconds(seconds))
+
+
+def expire_at(key: str, milliseconds: int) -> Request[bool]:
+    return ask(a_flag, "EXPIREAT", text("key", key), integer("time", milliseconds))
+
+
+def persist(key: str) -> Request[bool]:
+    return ask(a_flag, "PERSIST", text("key", key))
+
+
+def ttl(key: str) -> Request[float | None]:
+    return ask(seconds_or_none, "TTL", text("key", key))
 
 
 def scan(

@@ -33,9 +33,12 @@ class Commands:
         """
         raise TypeError("a subclass says how")
 
-    def put(self, key: str, value: str) -> Deferred[None]:
-        """Store a value; overwrite what was there."""
-        return self.call("PUT", key, value)
+    def put(self, key: str, value: str, seconds: float | None = None) -> Deferred[None]:
+        """Store a value; overwrite what was there.
+
+        :param seconds: after which the key ends; None: it does not.
+        """
+        return self.call("PUT", key, value, *([] if seconds is None else [requests.seconds(seconds)]))
 
     def get(self, key: str) -> Deferred[str | None]:
         """The value, or None."""
@@ -68,6 +71,22 @@ class Commands:
         ``expected`` None means that the key is absent, ``new`` None removes it.
         """
         return self.call("CAS", key, expected, new)
+
+    def expire(self, key: str, seconds: float) -> Deferred[bool]:
+        """Have a key end that many seconds from now, and return whether there is one."""
+        return self.call("EXPIRE", key, requests.seconds(seconds))
+
+    def expire_at(self, key: str, milliseconds: int) -> Deferred[bool]:
+        """Have a key end at a time in milliseconds since 1970 UTC, and return whether there is one."""
+        return self.call("EXPIREAT", key, milliseconds)
+
+    def persist(self, key: str) -> Deferred[bool]:
+        """Have a key not end, and return whether it would have."""
+        return self.call("PERSIST", key)
+
+    def ttl(self, key: str) -> Deferred[float | None]:
+        """In how many seconds a key ends; None if it does not, or if there is none."""
+        return self.call("TTL", key)
 
     @overload
     def scan(

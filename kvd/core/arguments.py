@@ -6,6 +6,7 @@ the arguments as the handler wants them, or raises BadArguments or TooLarge.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, NamedTuple
 
 from kvd.errors import BadArguments, TooLarge
@@ -17,6 +18,7 @@ MAX_VALUE: Final = 1024 * 1024
 MAX_NAME: Final = 64  # savepoints and receipts
 MAX_PAGE: Final = 10_000
 DEFAULT_PAGE: Final = 100
+MAX_SECONDS: Final = 315_360_000  # ten years of 365 days
 MIN_INTEGER: Final = -(2**63)
 MAX_INTEGER: Final = 2**63 - 1
 
@@ -103,6 +105,47 @@ def key_and_value(usage: str, words: list[Word]) -> list[Word]:
     a_key(usage, words[0])
     text(usage, "value", words[1], MAX_VALUE)
     return words
+
+
+def key_value_and_seconds(usage: str, words: list[Word]) -> tuple[str, str, int]:
+    """``key value seconds``, the time in milliseconds"""
+    key, value, time = words
+    return a_key(usage, key), text(usage, "value", value, MAX_VALUE), seconds(usage, time)
+
+
+def key_and_seconds(usage: str, words: list[Word]) -> tuple[str, int]:
+    """``key seconds``, the time in milliseconds"""
+    if len(words) != 2:
+        raise _wrong_number(usage, words)
+    return a_key(usage, words[0]), seconds(usage, words[1])
+
+
+def key_and_time(usage: str, words: list[Word]) -> tuple[str, int]:
+    """``key milliseconds``"""
+    if len(words) != 2:
+        raise _wrong_number(usage, words)
+    return a_key(usage, words[0]), an_integer(usage, "the time", words[1])
+
+
+def seconds(usage: str, word: Word) -> int:
+    """A time in seconds, ``[0-9]+`` or ``[0-9]+.[0-9]+``, as milliseconds, rounded up."""
+    spelled = str(word) if type(word) is int else word if type(word) is str else ""
+    found = _decimal(spelled) if len(spelled) <= MAX_KEY else None
+    time = 0
+    if found is not None:
+        decimals = found[2] or ""
+        whole = found[1].lstrip("0")
+        if len(whole) <= len(str(MAX_SECONDS)):
+            time = int(whole or "0") * 1000 + int(decimals[:3].ljust(3, "0")) + (decimals[3:].strip("0") != "")
+    if not 0 < time <= MAX_SECONDS * 1000:
+        seen = shown(word) if type(word) is str else "null" if word is None else str(word)
+        raise bad_arguments(
+            usage, f"the time must be more than 0 and at most {MAX_SECONDS} seconds, such as 60 or 1.5, not {seen}"
+        )
+    return time
+
+
+_decimal: Final = re.compile(r"([0-9]+)(?:\.([0-9]+))?", re.ASCII).fullmatch
 
 
 def keys(usage: str, words: list[Word]) -> list[str]:
@@ -220,8 +263,10 @@ def _options(usage: str, words: list[Word], with_value: tuple[str, ...], flags: 
 
 
 def scan_options(usage: str, words: list[Word]) -> Scan:
-    """``[PREFIX p] [FROM key] [TO key] [LIMIT n] [REVERSE] [KEYS]``"""
-    found = _options(usage, words, ("PREFIX", "FROM", "TO", "LIMIT"), ("REVERSE", "KEYS"))
+    """``[PREFIX p] [FROM key] [TO key] [LIMIT n] [REVERSE] [KEYS or ENDS]``"""
+    found = _options(usage, words, ("PREFIX", "FROM", "TO", "LIMIT"), ("REVERSE", "KEYS", "ENDS"))
+    if "KEYS" in found and "ENDS" in found:
+        raise bad_arguments(usage, "KEYS and ENDS exclude each other")
     limit = an_integer(usage, "LIMIT", found.get("LIMIT", DEFAULT_PAGE))
     if not 1 <= limit <= MAX_PAGE:
         raise bad_arguments(usage, f"LIMIT must be 1 to {MAX_PAGE}, not {limit}")
@@ -230,7 +275,7 @@ def scan_options(usage: str, words: list[Word]) -> Scan:
     if "TO" in found:
         end = bound(usage, "TO", found)
         high = end if high is None else min(high, end)
-    return Scan(Range(low, high, "REVERSE" in found), limit, "KEYS" in found)
+    return Scan(Range(low, high, "REVERSE" in found), limit, "KEYS" in found, (), "ENDS" in found)
 
 
 def count_options(usage: str, words: list[Word]) -> Range:

@@ -31,6 +31,7 @@ TEXT: Final = Shape("a string, or null")
 TEXTS: Final = Shape("a list of strings and nulls")
 FLAG: Final = Shape("true or false")
 NUMBER: Final = Shape("a number")
+NUMBER_OR_NULL: Final = Shape("a number, or null")
 PAGE: Final = Shape("an object with items and next")
 OBJECT: Final = Shape("an object")
 OUTCOME: Final = Shape('"committed" or "never", with kept beside it')
@@ -40,7 +41,7 @@ HELP: Final = Shape("an object, or a string")
 class Listing(NamedTuple):
     """The result of SCAN.
 
-    :ivar items: pairs, or keys alone.
+    :ivar items: pairs, or keys alone, or keys with values and ends.
     :ivar next: where the following page begins (with REVERSE: ends), or None.
     """
 
@@ -61,9 +62,11 @@ class Command(ABC):
     :param when_expired: it works in a transaction that the server ended.
     :ivar number: its place in the table.
     :ivar is_data: whether it reads and writes data. (All commands have one class, so that calls go straight to it.)
+    :ivar is_timed: whether what it does depends on the time: then it has :meth:`apply_at` for :meth:`apply`.
     """
 
     is_data: bool = False
+    is_timed: bool = False
 
     def __init__(
         self,
@@ -95,7 +98,7 @@ class Command(ABC):
         :raise kvd.errors.TooLarge: one is over its limit.
         """
 
-    # A data command has these two.
+    # A data command has the first, and one of the others.
 
     def reads(self, args: Any) -> Wanted | None:
         """What it reads; None: nothing."""
@@ -107,6 +110,10 @@ class Command(ABC):
 
         :param answer: the store's answer to what it reads.
         """
+
+    def apply_at(self, args: Any, answer: Any, now: int) -> tuple[Any, Writes | None]:
+        """The same at a time, in milliseconds since 1970 UTC."""
+        raise TypeError("this command does not depend on the time")
 
     # A session command has this one.
 
@@ -125,6 +132,15 @@ class DataCommand(Command):
 
     def run(self, session: Session, args: Any) -> Any:
         raise TypeError("kvd.core.execution runs data commands")
+
+
+class TimedCommand(DataCommand):
+    """A data command that depends on the time."""
+
+    is_timed = True
+
+    def apply(self, args: Any, answer: Any) -> tuple[Any, Writes | None]:
+        raise TypeError("this command depends on the time")
 
 
 class SessionCommand(Command):

@@ -9,7 +9,20 @@ from __future__ import annotations
 from typing import Any, Final
 
 from kvd.core import arguments, handlers
-from kvd.core.command import FLAG, HELP, NOTHING, NUMBER, OBJECT, OUTCOME, PAGE, TEXT, TEXTS, Command, SessionCommand
+from kvd.core.command import (
+    FLAG,
+    HELP,
+    NOTHING,
+    NUMBER,
+    NUMBER_OR_NULL,
+    OBJECT,
+    OUTCOME,
+    PAGE,
+    TEXT,
+    TEXTS,
+    Command,
+    SessionCommand,
+)
 from kvd.core.names import meant
 from kvd.core.session import Session, aborted, expired, no_transaction
 from kvd.core.transaction import Transaction
@@ -80,12 +93,16 @@ ROLLBACK_TO: Final = handlers.RollbackTo(
     name="ROLLBACK TO", needs_transaction=True, when_aborted=True,
 )
 
+PUT: Final = handlers.Put(
+    "PUT key value",
+    "store everything after the key and one space, to the end of the line, quotes included; "
+    '["PUT", key, value, seconds] stores a key that ends',
+    writes=True,
+)
+PUT_FOR_TIME: Final = handlers.PutForTime('["PUT", key, value, seconds]', PUT.help, name="PUT", writes=True)
+
 ROWS: Final[list[Command]] = [
-    handlers.Put(
-        "PUT key value",
-        "store everything after the key and one space, to the end of the line, quotes included",
-        writes=True,
-    ),
+    PUT,
     handlers.Get("GET key", "read the value of the key", TEXT),
     handlers.Delete("DEL key", "remove the key; no error if there is none", writes=True),
     START,
@@ -113,9 +130,19 @@ ROWS: Final[list[Command]] = [
     handlers.Cas(
         "CAS key expected new", "store new if the key holds expected, and tell whether it did", FLAG, writes=True
     ),
+    handlers.Expire(
+        "EXPIRE key seconds", "have the key end that many seconds from now, and tell whether there is one", FLAG,
+        writes=True,
+    ),
+    handlers.ExpireAt(
+        "EXPIREAT key milliseconds",
+        "have the key end at a time in milliseconds since 1970 UTC, and tell whether there is one", FLAG, writes=True,
+    ),
+    handlers.Persist("PERSIST key", "have the key not end, and tell whether it would have", FLAG, writes=True),
+    handlers.TimeToLive("TTL key", "tell in how many seconds the key ends; null if it does not end", NUMBER_OR_NULL),
     handlers.ScanPage(
-        "SCAN [PREFIX p] [FROM key] [TO key] [LIMIT n] [REVERSE] [KEYS]",
-        "list keys and values in the order of the keys, from FROM up to but not including TO; "
+        "SCAN [PREFIX p] [FROM key] [TO key] [LIMIT n] [REVERSE] [KEYS or ENDS]",
+        "list keys and values in the order of the keys, from FROM up to but not including TO; ENDS adds their ends; "
         "next is where the following page begins (with REVERSE, where it ends)",
         PAGE,
     ),
@@ -135,6 +162,7 @@ ROWS: Final[list[Command]] = [
 COMMANDS: Final = {row.name: row for row in ROWS}
 for number, row in enumerate(ROWS):
     row.number = number
+PUT_FOR_TIME.number = PUT.number
 
 
 def unknown(name: str) -> UnknownCommand:
@@ -147,7 +175,7 @@ def unknown(name: str) -> UnknownCommand:
 def find(session: Session, name: str, words: list[Word]) -> Command:
     """The command of that name, if the state of the session allows it; it is counted.
 
-    :param words: its arguments: ROLLBACK and ROLLBACK TO are two commands.
+    :param words: its arguments: ROLLBACK and ROLLBACK TO are two commands, and so are PUT and PUT with seconds.
     """
     txn = session.transaction
     command = COMMANDS.get(name)
@@ -155,6 +183,8 @@ def find(session: Session, name: str, words: list[Word]) -> Command:
         raise unknown(name) if txn is None or txn.expired is None else expired(txn)
     if command is ROLLBACK and words:
         command = ROLLBACK_TO
+    elif command is PUT and len(words) == 3:
+        command = PUT_FOR_TIME
     if txn is not None:
         _gate(command, txn)
     elif command.needs_transaction:

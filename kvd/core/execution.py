@@ -15,7 +15,7 @@ from kvd.core.command import Command
 from kvd.core.session import Session, aborted, expired
 from kvd.core.transaction import Transaction
 from kvd.errors import Conflict, OutcomeUnknown, Unavailable
-from kvd.interfaces import Later, Outcome, Reads, Receipt, Scan, Snapshot, TimedOut, Wanted
+from kvd.interfaces import Ends, Later, Outcome, Reads, Receipt, Scan, Snapshot, TimedOut, Wanted
 
 Steps = Generator[Any, Any, Any]
 
@@ -105,13 +105,20 @@ def _apply(
 ) -> Any:
     """Apply a command to what the store answered, and write; its result, or a Later for it."""
     if txn is not None:
-        result, writes = command.apply(args, answer if wanted is None else txn.overlay(wanted, answer))
+        seen = answer if wanted is None else txn.overlay(wanted, answer)
+        if command.is_timed:
+            result, writes = command.apply_at(args, seen, session.server.clock.now())
+        else:
+            result, writes = command.apply(args, seen)
         if writes is not None:
             txn.write(writes)
         session.account(txn, writes)
         return result
     try:
-        result, writes = command.apply(args, answer)
+        if command.is_timed:
+            result, writes = command.apply_at(args, answer, session.server.clock.now())
+        else:
+            result, writes = command.apply(args, answer)
     except BaseException:
         view.close()
         raise
@@ -124,7 +131,9 @@ def _apply(
 
 def read_set(wanted: Wanted) -> Reads:
     """What a plain command has read."""
-    return wanted if isinstance(wanted, list) else [wanted.range]
+    if isinstance(wanted, list):
+        return wanted
+    return wanted.keys if isinstance(wanted, Ends) else [wanted.range]
 
 
 def _repeat(session: Session, command: Command, args: Any, result: Any) -> Steps:
@@ -258,6 +267,8 @@ def fetch(view: Snapshot, wanted: Wanted) -> Any:
     """Ask a store; the answer, or a Later for it."""
     if isinstance(wanted, list):
         return view.read(wanted) if wanted else wanted
+    if isinstance(wanted, Ends):
+        return view.read_with_ends(wanted.keys) if wanted.keys else wanted.keys
     if isinstance(wanted, Scan):
         return view.scan(wanted)
     return view.count(wanted)

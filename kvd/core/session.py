@@ -12,7 +12,7 @@ from kvd.accounts import Account, Budget
 from kvd.core.limits import Limits
 from kvd.core.transaction import Transaction
 from kvd.errors import Aborted, InTransaction, NoTransaction, TooLarge, TransactionExpired
-from kvd.interfaces import Snapshot, Store, Writes
+from kvd.interfaces import ServerClock, Snapshot, Store, Writes
 
 SESSION_BYTES: Final = 10 * 1024
 """What a connection takes in memory while it does nothing."""
@@ -27,6 +27,7 @@ class Server:
     :param fault: logs the exception that is being handled.
     :param about: the section "server" of INFO.
     :param resident: what the process takes in memory.
+    :param clock: the time by which keys end.
     :ivar sessions: those that are open, by id.
     :ivar expected: how many connections were accepted that have no session yet.
     :ivar calls: how often each command was called, by its number in the command table.
@@ -43,6 +44,7 @@ class Server:
         fault: Callable[[], None],
         about: Callable[[], dict[str, Any]],
         resident: Callable[[], int],
+        clock: ServerClock,
     ) -> None:
         self.store: Final = store
         self.seconds: Final = seconds
@@ -50,6 +52,7 @@ class Server:
         self.fault = fault
         self.about = about
         self._resident: Final = resident
+        self.clock: Final = clock
         self.budget: Final = Budget(limits.memory)
         self.sessions: dict[int, Session] = {}
         self.expected = 0

@@ -12,7 +12,20 @@ from typing import Any, Final
 
 from kvd.accounts import memory_of
 from kvd.errors import NoSavepoint
-from kvd.interfaces import Count, Page, PageInMaking, Range, Scan, Snapshot, Wanted, Writes
+from kvd.interfaces import (
+    Count,
+    Ends,
+    Page,
+    PageInMaking,
+    Range,
+    Scan,
+    Snapshot,
+    Stored,
+    Wanted,
+    Writes,
+    stored_bytes,
+    text_in,
+)
 from kvd.wire import shown
 
 ENTRY_BYTES: Final = 150
@@ -70,6 +83,9 @@ class Transaction:
             for key in wanted:
                 self._has_read(key)
             return wanted
+        if isinstance(wanted, Ends):
+            keys: Any = self.missing(wanted.keys)
+            return wanted if keys is wanted.keys else Ends(keys)
         own = [key for key in self.writes if wanted.range.holds(key)]
         if isinstance(wanted, Count):
             self._has_read(wanted.range)
@@ -81,7 +97,10 @@ class Transaction:
             if not self.writes:
                 return answer
             values = iter(answer)
-            return [self.writes[key] if key in self.writes else next(values) for key in wanted]
+            return [text_in(self.writes[key]) if key in self.writes else next(values) for key in wanted]
+        if isinstance(wanted, Ends):
+            found = iter(answer)
+            return [self.writes[key] if key in self.writes else next(found) for key in wanted.keys]
         if isinstance(wanted, Count):
             own = [key for key, value in self.writes.items() if value is not None and wanted.range.holds(key)]
             return answer + len(own)
@@ -95,17 +114,15 @@ class Transaction:
             self.bytes += read_bytes(read)
 
     def _merged(self, scan: Scan, page: Page) -> Page:
-        own = [
-            (key, "" if scan.keys_only else value)
-            for key, value in self.writes.items()
-            if value is not None and scan.range.holds(key)
+        own: list[tuple[str, Any]] = [
+            (key, value) for key, value in self.writes.items() if value is not None and scan.range.holds(key)
         ]
         if not own:
             return page
-        own.sort(reverse=scan.range.descending)
+        own.sort(key=_key_of, reverse=scan.range.descending)
         # The store's page is full by itself if it met a further key, so that key never gets in here.
         stored = page.items if page.met is None else [*page.items, (page.met, "")]
-        return cut_page(scan, merge(stored, own, reverse=scan.range.descending))
+        return cut_page(scan, merge(stored, own, key=_key_of, reverse=scan.range.descending))
 
     # Writing.
 
@@ -187,14 +204,14 @@ def read_bytes(read: str | Range) -> int:
     return ENTRY_BYTES + memory_of(read if isinstance(read, str) else read.low + (read.high or ""))
 
 
-def write_bytes(key: str, value: str | None) -> int:
+def write_bytes(key: str, value: Stored | None) -> int:
     """What an entry of the write set takes in memory."""
-    return ENTRY_BYTES + memory_of(key) + memory_of(value)
+    return ENTRY_BYTES + memory_of(key) + stored_bytes(value)
 
 
 def undo_bytes(before: Any) -> int:
     """What an undo record takes in memory; its key is counted with the write."""
-    return ENTRY_BYTES + (0 if before is NOT_WRITTEN else memory_of(before))
+    return ENTRY_BYTES + (0 if before is NOT_WRITTEN else stored_bytes(before))
 
 
 def _part_read(whole: Range, met: str | None) -> Range:
@@ -206,7 +223,11 @@ def _part_read(whole: Range, met: str | None) -> Range:
     return whole._replace(high=met + "\0")  # the very next key in order
 
 
-def cut_page(scan: Scan, pairs: Iterable[tuple[str, str]]) -> Page:
+def _key_of(pair: tuple[str, Any]) -> str:
+    return pair[0]
+
+
+def cut_page(scan: Scan, pairs: Iterable[tuple[str, Any]]) -> Page:
     """Take from ordered pairs what fits into one page."""
     page = PageInMaking(scan)
     for key, value in pairs:

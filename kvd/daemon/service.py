@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from collections.abc import Callable
 from math import inf
 from typing import Any, Protocol
@@ -26,7 +27,7 @@ from kvd.daemon.resident import EVERY, ResidentWatch, resident_bytes
 from kvd.daemon.steps import Walker
 from kvd.daemon.turns import TurnQueue
 from kvd.errors import Idle, KvdError
-from kvd.interfaces import Host, Store
+from kvd.interfaces import Host, ServerClock, Store
 from kvd.reactor import transport_name
 
 SHORTEST_LOOK = 0.02
@@ -74,6 +75,7 @@ class StoreService(Service):
     :param seconds: tells the time; the clock's if it is not given. A reactor's may stand still while it is busy.
     :param die: ends the process at once, for the reason given, because what was applied can't be made durable.
     :param sync: seconds for which a commit may wait for the disk; 0: it is answered when it is there.
+    :param server_clock: tells the time by which keys end; if it is not given, ``seconds`` does, from 1970 on.
     :ivar core: what the sessions share.
     :ivar refusals: how many clients are being told that there are too many.
     """
@@ -86,11 +88,15 @@ class StoreService(Service):
         seconds: Callable[[], float] | None = None,
         die: Callable[[str], None] | None = None,
         sync: float = 0.0,
+        server_clock: ServerClock | None = None,
     ) -> None:
         self.store = store
         self.clock = clock
         self.seconds = seconds or clock.seconds
-        self.core = Server(store, self.seconds, limits or Limits(), self._fault, self._about, resident_bytes)
+        self._server_clock = server_clock or ServerClock(self._milliseconds, self._milliseconds())
+        self.core = Server(
+            store, self.seconds, limits or Limits(), self._fault, self._about, resident_bytes, self._server_clock
+        )
         self.outbox = Outbox(store, soon(clock))
         self.turns = TurnQueue(clock, self.seconds, self.outbox.flush)
         self.walker = Walker(store, self.turns, clock, self.core.limits.store_wait)
@@ -106,6 +112,9 @@ class StoreService(Service):
         self._watch.clock = clock
         self._memory_watch = LoopingCall(self._look_at_memory)
         self._memory_watch.clock = clock
+
+    def _milliseconds(self) -> int:
+        return int(self.seconds() * 1000 + 0.001)  # a sum of floats may fall a little short
 
     def startService(self) -> None:
         """Open the store, and begin to watch over the time limits."""
@@ -124,6 +133,7 @@ class StoreService(Service):
                 self.outbox.synced,
                 self._failed,
                 self.turns.background,
+                self._server_clock,
             )
         )
         if started is not None:
@@ -283,6 +293,12 @@ def _tell(line: str) -> None:
 def is_compiled() -> bool:
     """Whether the core is compiled."""
     return not commands.__file__.endswith(".py")
+
+
+def wall_clock() -> ServerClock:
+    """The wall clock, which then goes on by itself: a suspended machine's time counts, and nobody can set it."""
+    ticks = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return ServerClock(lambda: time.clock_gettime_ns(ticks) // 1_000_000, time.time_ns() // 1_000_000)
 
 
 def soon(clock: IReactorTime) -> Callable[[Callable[[], None]], object]:

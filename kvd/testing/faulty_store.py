@@ -23,12 +23,26 @@ from kvd.interfaces import (
     Scan,
     Snapshot,
     Store,
+    Stored,
     Writes,
     later,
 )
 from kvd.stores.memory.store import MemoryStore
 
 T = TypeVar("T")
+
+
+def whole(answer: Any) -> Any:
+    """An answer of a memory store that may come in pieces, all at once."""
+    if isinstance(answer, Later):
+        steps = answer.steps
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                return done.value
+    return answer
+
 
 BEFORE = 3600.0
 """Seconds before its start for which the store remembers that there was nothing."""
@@ -102,7 +116,7 @@ class FaultyStore(Store):
                 given_up()
             return failure
 
-        return later(started.addCallbacks(lambda _: work(), not_started))
+        return later(started.addCallbacks(lambda _: whole(work()), not_started))
 
 
 class FaultySnapshot(Snapshot):
@@ -118,6 +132,9 @@ class FaultySnapshot(Snapshot):
 
     def read(self, keys: list[str]) -> list[str | None] | Later[list[str | None]]:
         return self._store.answer(lambda: self._snapshot.read(keys))
+
+    def read_with_ends(self, keys: list[str]) -> list[Stored | None] | Later[list[Stored | None]]:
+        return self._store.answer(lambda: self._snapshot.read_with_ends(keys))
 
     def scan(self, scan: Scan) -> Page | Later[Page]:
         return self._store.answer(lambda: self._snapshot.scan(scan))

@@ -29,12 +29,14 @@ from kvd.interfaces import (
     Scan,
     Snapshot,
     Store,
+    Stored,
     Writes,
     later,
 )
 from kvd.stores.memory.journal import Contents, Journal
 from kvd.stores.memory.snapshots import MemorySnapshot
 from kvd.stores.memory.store import MemoryStore
+from kvd.testing.faulty_store import whole
 
 
 class SlowStore(Store):
@@ -95,7 +97,7 @@ class SlowStore(Store):
                 if give_up is not None:
                     give_up()
                 raise self.failures.pop(0)
-            done = act()
+            done = whole(act())
             if self.lost_answers:
                 raise self.lost_answers.pop(0)
         except Exception as error:
@@ -151,6 +153,9 @@ class SlowSnapshot(Snapshot):
     def read(self, keys: list[str]) -> Later[list[str | None]]:
         return self._store.later(lambda: self._there().read(keys))
 
+    def read_with_ends(self, keys: list[str]) -> Later[list[Stored | None]]:
+        return self._store.later(lambda: self._there().read_with_ends(keys))
+
     def scan(self, scan: Scan) -> Later[Page]:
         return self._store.later(lambda: self._there().scan(scan))
 
@@ -165,7 +170,7 @@ class SlowSnapshot(Snapshot):
             if self._plain and self._store.random.random() < 0.2:
                 self._give_up()
                 raise Conflict("another server was faster", key="?")
-            self._there().commit(reads, writes, by, receipt)
+            whole(self._there().commit(reads, writes, by, receipt))
 
         self._commits = True
         return self._store.later(act, self._give_up)
@@ -192,7 +197,7 @@ class FickleStore(SlowStore):
         if self.random.random() < 0.5:
             return super().later(act, give_up)
         self.asked += 1
-        return act()
+        return whole(act())
 
 
 class SlowSync(Journal):
@@ -225,6 +230,9 @@ class SlowSync(Journal):
     def info(self) -> dict[str, Any]:
         """Nothing to tell."""
         return {}
+
+    def ended(self, keys: list[str]) -> None:
+        """There is nothing to do."""
 
     def append(self, number: int, writes: Writes, by: int, receipt: Receipt | None, committed: bool) -> None:
         """Have it synced with what else comes in this turn of the event loop."""

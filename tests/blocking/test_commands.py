@@ -10,7 +10,7 @@ from kvd.core.commands import ROWS
 
 
 def test_there_is_a_method_for_every_command() -> None:
-    spelled = {"DEL": "delete", "ROLLBACK TO": "rollback_to"}
+    spelled = {"DEL": "delete", "ROLLBACK TO": "rollback_to", "EXPIREAT": "expire_at"}
     for row in ROWS:
         assert callable(getattr(Client, spelled.get(row.name, row.name.lower())))
 
@@ -26,6 +26,11 @@ def test_each_command_answers_in_python(client: Client) -> None:
     assert client.cas("c", "2", "3") is False
     assert client.mget("n", "a", "c") == ["-2", None, "1"]
     assert client.mget() == []
+    client.put("e", "1", 1.5)
+    assert 0 < (client.ttl("e") or 0) <= 1.5
+    assert (client.persist("e"), client.persist("e"), client.ttl("e")) == (True, False, None)
+    assert (client.expire("e", 100), client.expire("nothing", 0.001)) == (True, False)
+    assert (client.expire_at("e", 0), client.get("e")) == (True, None)
     assert client.scan() == Page([("c", "1"), ("n", "-2")], None)
     assert client.scan(limit=1, keys_only=True) == Page(["c"], "n")
     assert client.scan(start="d", end="o", reverse=True) == Page([("n", "-2")], None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, gatherResults
@@ -12,6 +13,7 @@ from kvd import client as deferred
 from kvd.client import Client, Page
 from kvd.client.commands import Commands
 from kvd.errors import (
+    BadArguments,
     BadRequest,
     NotANumber,
 )
@@ -33,6 +35,14 @@ def test_every_command_gives_what_it_says(server: MemoryServer, client: Client) 
     assert run(client.cas("c", None, "1")) is True
     assert run(client.cas("c", None, "2")) is False
     assert run(client.cas("c", "1", None)) is True
+    assert run(client.put("e", "x", 1.5)) is None
+    assert 0 < (run(client.ttl("e")) or 0) <= 1.5
+    assert run(client.persist("e")) is True
+    assert run(client.ttl("e")) is None
+    assert run(client.expire("e", 2)) is True
+    assert run(client.expire_at("none", 2)) is False
+    server.advance(2)
+    assert run(client.exists("e")) is False
     assert run(client.put("p1", "x")) is None
     assert run(client.put("p2", "y")) is None
     assert run(client.scan("p")) == Page([("p1", "x"), ("p2", "y")], None)
@@ -60,6 +70,15 @@ def test_both_clients_have_the_same_commands_with_the_same_arguments() -> None:
         for name in names:
             one, other = (inspect.signature(getattr(kind, name)).parameters for kind in (mine, theirs))
             assert [str(parameter) for parameter in one.values()] == [str(parameter) for parameter in other.values()]
+
+
+@pytest.mark.parametrize("wrong", [True, "5", None])
+def test_seconds_are_a_number(server: MemoryServer, client: Client, wrong: Any) -> None:
+    with pytest.raises(BadArguments, match="must be an int or a float"):
+        server.run(client.expire("a", wrong))
+    for number in (0, -1.5, float("nan"), float("inf"), 1e300):
+        with pytest.raises(BadArguments, match="at most 315360000 seconds"):
+            server.run(client.put("a", "1", number))
 
 
 def test_an_error_is_raised_as_the_class_of_its_code(server: MemoryServer, client: Client) -> None:

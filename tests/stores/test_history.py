@@ -260,7 +260,7 @@ def test_a_page_laid_over_by_own_writes_is_the_page_of_both_together(
     store = MemoryStore()
     store.data.apply({**stored}, 1)
     txn = Transaction(store.snapshot(), False, 0)
-    txn.write(own)
+    txn.write({**own})
     scan = Scan(EVERYTHING._replace(descending=descending), limit)
     wanted = txn.missing(scan)
     assert isinstance(wanted, Scan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from sys import getsizeof
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from kvd.accounts import MIB, spare
 from kvd.core.arguments import MAX_VALUE
 from kvd.errors import BadArguments, OutOfMemory, Unavailable
-from kvd.interfaces import Later, Range, Scan
+from kvd.interfaces import Later, Range, Scan, Stored, Writes
 from kvd.stores.memory.store import MemoryStore, memory
 from tests.support.hosts import host
 
@@ -19,7 +20,7 @@ KEYS = st.sampled_from(["a", "b", "clé"])
 VALUES = st.one_of(st.none(), st.text("xé€😀", max_size=200))
 
 
-def price(pairs: dict[str, str]) -> int:
+def price(pairs: Mapping[str, Stored]) -> int:
     return sum(getsizeof(key) + getsizeof(value) + 100 for key, value in pairs.items())
 
 
@@ -31,9 +32,9 @@ def store_with_room(room: int) -> MemoryStore:
 
 
 @given(st.lists(st.dictionaries(KEYS, VALUES, min_size=1), max_size=30), st.integers(200, 3000))
-def test_what_grows_is_stored_if_and_only_if_there_is_room(commits: list[dict[str, str | None]], room: int) -> None:
+def test_what_grows_is_stored_if_and_only_if_there_is_room(commits: list[Writes], room: int) -> None:
     store = store_with_room(room)
-    current: dict[str, str] = {}
+    current: dict[str, Stored] = {}
     for writes in commits:
         after = {key: value for key, value in {**current, **writes}.items() if value is not None}
         assert store.data.growth(writes) == price(after) - price(current)
@@ -55,7 +56,7 @@ def test_what_grows_is_stored_if_and_only_if_there_is_room(commits: list[dict[st
 def test_even_the_largest_values_are_refused_where_they_have_no_room(number: int) -> None:
     largest = "x" * (MAX_VALUE - 4) + "😀"  # one such character makes Python keep four bytes for each
     assert getsizeof(largest) > 4 * (MIB - 4)
-    writes: dict[str, str | None] = {"k" * 1023 + str(place): largest for place in range(number)}
+    writes: Writes = {"k" * 1023 + str(place): largest for place in range(number)}
     whole = number * (getsizeof(largest) + getsizeof("k" * 1024) + 100)
     with pytest.raises(OutOfMemory):
         store_with_room(whole - 1).data.apply(writes, 1)

@@ -7,7 +7,7 @@ from collections import deque
 from twisted.internet.task import Clock
 
 from kvd.accounts import Budget
-from kvd.interfaces import Host
+from kvd.interfaces import Host, ServerClock
 
 
 def host(limit: int = 0) -> Host:
@@ -25,4 +25,5 @@ def host(limit: int = 0) -> Host:
         lambda: None,
         lambda why: None,
         lambda steps: deque(steps, maxlen=0).clear(),
+        ServerClock(lambda: int(clock.seconds() * 1000 + 0.001), 0),
     )

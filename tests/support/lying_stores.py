@@ -14,7 +14,20 @@ from kvd.core.lines import LineCodec
 from kvd.daemon.service import StoreService
 from kvd.daemon.stream import StreamFactory
 from kvd.errors import Conflict
-from kvd.interfaces import Changed, Count, Later, Page, Range, Reads, Receipt, Scan, Snapshot, Writes
+from kvd.interfaces import (
+    Changed,
+    Count,
+    Later,
+    Page,
+    Range,
+    Reads,
+    Receipt,
+    Scan,
+    ServerClock,
+    Snapshot,
+    Stored,
+    Writes,
+)
 from kvd.stores.memory.data import Data
 from kvd.stores.memory.history import Mark
 from kvd.stores.memory.receipts import Receipts
@@ -62,9 +75,16 @@ class LyingSnapshot(MemorySnapshot):
 class LyingStore(MemoryStore):
     """A memory store in which every part that subclasses replace still tells the truth."""
 
-    def _begin(self, budget: Budget, receipts: Receipts, background: Callable[[Iterator[None]], None]) -> None:
-        super()._begin(budget, receipts, background)
-        self.lying_data = LyingData(self, None, budget, receipts, background)
+    def _begin(
+        self,
+        budget: Budget,
+        receipts: Receipts,
+        background: Callable[[Iterator[None]], None],
+        clock: ServerClock,
+        call_later: Callable[..., Any] | None,
+    ) -> None:
+        super()._begin(budget, receipts, background, clock, call_later)
+        self.lying_data = LyingData(self, None, budget, receipts, background, clock, call_later)
         self.lying_data.liar = self
         self.data = self.lying_data
         self._latest = Latest(self.data)
@@ -75,7 +95,7 @@ class LyingStore(MemoryStore):
 
     def snapshot(self, ended: Callable[[str], None] = nobody) -> MemorySnapshot:
         """The state as it is now."""
-        return LyingSnapshot(self, self.data.history.begin(ended))
+        return LyingSnapshot(self, self.data.begin(ended))
 
     def checks(self, read: str | Range) -> bool:
         """Whether a commit looks at this that was read."""
@@ -135,6 +155,10 @@ class _TakenLate(Snapshot):
     def read(self, keys: list[str]) -> list[str | None]:
         """The values as they are at the first read."""
         return self._there().read(keys)
+
+    def read_with_ends(self, keys: list[str]) -> list[Stored | None]:
+        """The same, with their ends."""
+        return self._there().read_with_ends(keys)
 
     def scan(self, scan: Scan) -> Page | Later[Page]:
         """A page of what is there at the first read."""

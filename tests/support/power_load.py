@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 from twisted.internet.task import Clock
 
-from kvd.interfaces import CannotOpen, Receipt
+from kvd.interfaces import CannotOpen, Receipt, text_in
 from kvd.stores.memory.store import MemoryStore
 from tests.support.daemon import Client, Daemon, wait_for
 from tests.support.disk import Disk, Record
@@ -205,7 +205,7 @@ def faults(path: Path, acknowledged: dict[str, int]) -> list[str]:
     found = []
     pairs: dict[str, dict[str, str]] = {writer: {} for writer in WRITERS}
     for key in store.data.keys_from("", 10_000):
-        pairs[key.partition("/")[0]][key] = store.data.values.get(key) or ""
+        pairs[key.partition("/")[0]][key] = text_in(store.data.values.get(key)) or ""
     for writer, newest in acknowledged.items():
         last = int(pairs[writer].get(f"{writer}/last", 0))
         if last < newest:

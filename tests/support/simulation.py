@@ -30,7 +30,7 @@ from zope.interface import implementer
 
 from kvd.core.limits import Limits
 from kvd.daemon.service import StoreService
-from kvd.interfaces import Store
+from kvd.interfaces import Store, text_in
 from kvd.protocols.line import factory as line_factory
 from kvd.stores.memory.data import pair_bytes
 from kvd.stores.memory.receipts import RECEIPT_BYTES
@@ -151,7 +151,7 @@ class Simulation:
         self._go_on_until(lambda: self._at_work is not None and bool(self._at_work.called), "all clients are done")
         self._go_on_until(lambda: not self._pending(), "nothing is under way any more")
         self._check_end()
-        crowd.audit({key: self._memory.data.values.get(key) or "" for key in self._memory.data.order})
+        crowd.audit({key: text_in(self._memory.data.values.get(key)) or "" for key in self._memory.data.order})
 
     def _go_on_until(self, condition: Callable[[], bool], what: str) -> None:
         clock = self._clock

@@ -29,7 +29,7 @@ class StaleFold(folding.Folder):
         end = time.monotonic() + 5
         while self._newest() < last + 12 and time.monotonic() < end:
             yield  # commits are appended meanwhile
-        self._file.set_folded(max(last, self._newest()))
+        self._file.set_folded(max(last, self._newest()), self._contents.now())
         self._changed.clear()
 
     def _newest(self) -> int:

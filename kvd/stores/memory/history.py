@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import Final
 
 from kvd.accounts import Account, memory_of
-from kvd.interfaces import Range
+from kvd.interfaces import Range, Stored, stored_bytes
 
 RECORD_BYTES: Final = 250
 """What a record takes in memory beside key and old value: itself, its places in two lists, and the key's entry."""
@@ -31,7 +31,7 @@ class Record:
 
     __slots__ = ("by", "key", "old", "since", "version")
 
-    def __init__(self, key: str, old: str | None, since: int, version: int, by: int) -> None:
+    def __init__(self, key: str, old: Stored | None, since: int, version: int, by: int) -> None:
         self.key: Final = key
         self.old: Final = old
         self.since: Final = since
@@ -39,9 +39,9 @@ class Record:
         self.by: Final = by
 
 
-def record_bytes(key: str, old: str | None) -> int:
+def record_bytes(key: str, old: Stored | None) -> int:
     """What a record takes in memory."""
-    return RECORD_BYTES + memory_of(key) + memory_of(old)
+    return RECORD_BYTES + memory_of(key) + stored_bytes(old)
 
 
 _version_of: Final = attrgetter("version")
@@ -50,15 +50,17 @@ _version_of: Final = attrgetter("version")
 class Mark:
     """The place of an open snapshot in the order of commits; a link in a chain from old to new.
 
+    :param time: when it was taken; 0 if no key had an end then.
     :param ended: is told why, if the store has to end the snapshot.
     :ivar busy: whether a commit on it is under way, which must be left to finish.
     :ivar bytes: what its records take in memory.
     """
 
-    __slots__ = ("busy", "bytes", "closed", "ended", "newer", "older", "records", "version")
+    __slots__ = ("busy", "bytes", "closed", "ended", "newer", "older", "records", "time", "version")
 
-    def __init__(self, version: int, older: Mark | None, ended: Callable[[str], None]) -> None:
+    def __init__(self, version: int, time: int, older: Mark | None, ended: Callable[[str], None]) -> None:
         self.version: Final = version
+        self.time: Final = time
         self.ended: Final = ended
         self.closed = False
         self.busy = False
@@ -96,12 +98,14 @@ class History:
 
     # Snapshots.
 
-    def begin(self, ended: Callable[[str], None]) -> Mark:
+    def begin(self, ended: Callable[[str], None], time: int = 0) -> Mark:
         """Begin to remember what commits replace from now on.
 
         :param ended: is told why, if the store has to end the snapshot.
+        :param time: when that is. If a key has ended since the last snapshot, its end takes effect by a commit, as any
+            change does; so there must have been one.
         """
-        mark = Mark(self.version, self.newest, ended)
+        mark = Mark(self.version, time, self.newest, ended)
         if self.newest is not None:
             self.newest.newer = mark
         else:
@@ -213,25 +217,59 @@ class History:
         """A commit begins."""
         self.version += 1
 
-    def replaced(self, key: str, old: str | None, by: int) -> None:
+    def replaced(self, key: str, old: Stored | None, by: int) -> None:
         """Record what the commit of the present version replaced, if an open snapshot can see it."""
-        newest = self.newest
-        if newest is None:
-            return
+        if self.newest is not None:
+            self._record(self.newest, key, old, self.version, by)
+
+    def _record(self, mark: Mark, key: str, old: Stored | None, version: int, by: int) -> None:
+        """Record what the commit of a version replaced, if a snapshot can see it: the newest one before the commit."""
         records = self._records.get(key)
         if records is None:
             self._records[key] = records = []
             since = 0
         else:
             since = records[-1].version
-            if since > newest.version:
+            if since > mark.version:
                 return
-        record = Record(key, old, since, self.version, by)
+        record = Record(key, old, since, version, by)
         records.append(record)
-        newest.records.append(record)
+        mark.records.append(record)
         size = record_bytes(key, old)
-        newest.bytes += size
+        mark.bytes += size
         self._count(1, size)
+
+    def remembers(self, key: str) -> bool:
+        """Whether there is a record of a key."""
+        return key in self._records
+
+    # Keys that end.
+
+    def before(self, end: int) -> tuple[Mark, int] | None:
+        """Where an end belongs in the order of commits, though it is noted later than it happened.
+
+        :return: the newest snapshot that was taken before it, and the version by which the key has ended: that of the
+            next snapshot, to which it was gone already. None: no open snapshot was taken before it.
+        """
+        mark = self.newest
+        newer: Mark | None = None
+        while mark is not None and mark.time >= end:
+            newer = mark
+            mark = mark.older
+        if mark is None:
+            return None
+        if newer is not None:
+            return mark, newer.version
+        self.commits()
+        return mark, self.version
+
+    def ended(self, place: tuple[Mark, int], key: str, old: Stored) -> None:
+        """Record that a key has ended, which is a change by nobody.
+
+        :param place: what :meth:`before` said of its end.
+        """
+        mark, version = place
+        self._record(mark, key, old, version, 0)
 
     def _count(self, number: int, taken: int) -> None:
         self.size += number

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from kvd.compiler import mypyc_attr
-from kvd.interfaces import Host, Receipt, Writes
+from kvd.interfaces import Host, Receipt, Stored, Writes
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -20,7 +20,11 @@ class Contents(ABC):
     """What a store holds, as its journal sees it."""
 
     @abstractmethod
-    def restore(self, pairs: Iterator[list[tuple[str, str]]]) -> None:
+    def now(self) -> int:
+        """The time by which keys end."""
+
+    @abstractmethod
+    def restore(self, pairs: Iterator[list[tuple[str, Stored]]]) -> None:
         """Take all pairs from the disk, in the order of their keys, a piece at a time."""
 
     @abstractmethod
@@ -48,8 +52,8 @@ class Contents(ABC):
         """The number of keys, and the bytes of memory that the pairs take."""
 
     @abstractmethod
-    def value(self, key: str) -> str | None:
-        """The value of a key, or None."""
+    def value(self, key: str) -> Stored | None:
+        """What a key holds, or None."""
 
     @abstractmethod
     def keys_from(self, low: str, most: int) -> list[str]:
@@ -86,8 +90,13 @@ class Journal(ABC):
     def append(self, number: int, writes: Writes, by: int, receipt: Receipt | None, committed: bool) -> None:
         """Take a commit that was applied.
 
+        :param writes: may be empty: the commit records the time, which is :meth:`Contents.now`, or a receipt.
         :param committed: if not, nothing was committed: the receipt was settled.
         """
+
+    @abstractmethod
+    def ended(self, keys: list[str]) -> None:
+        """Learn that some keys have ended, and were removed. The time of that was recorded by a commit."""
 
     @abstractmethod
     def stop(self) -> None:
@@ -118,6 +127,13 @@ class Unsynced:
             self._written[key] = self.number
         self._waiting.append((self.number, list(writes)))
         return self.number
+
+    def also(self, number: int, keys: list[str]) -> None:
+        """The commit of that number, though it may not be the newest, has removed some more keys."""
+        if number > self.durable:
+            for key in keys:
+                self._written[key] = number
+            self._waiting.append((number, keys))
 
     def of(self, keys: list[str]) -> int:
         """The newest commit, not yet durable, that wrote one of some keys; 0: none did."""

@@ -7,8 +7,23 @@ from itertools import islice
 from typing import Any, Final, TypeVar
 
 from kvd.errors import Conflict, Unavailable
-from kvd.interfaces import Changed, Count, Later, Page, PageInMaking, Range, Reads, Receipt, Scan, Snapshot, Writes
-from kvd.stores.memory.data import Data
+from kvd.interfaces import (
+    Changed,
+    Count,
+    Ending,
+    Later,
+    Page,
+    PageInMaking,
+    Range,
+    Reads,
+    Receipt,
+    Scan,
+    Snapshot,
+    Stored,
+    Writes,
+    text_in,
+)
+from kvd.stores.memory.data import SWEEP, Data
 from kvd.stores.memory.history import Mark
 from kvd.stores.memory.validation import PIECE, after, conflicts
 from kvd.wire import shown
@@ -22,24 +37,57 @@ class Latest(Snapshot):
 
     def read(self, keys: list[str]) -> list[str | None]:
         data = self._data
+        if data.ends:
+            return [text_in(stored) for stored in self.read_with_ends(keys)]
         if data.journal is not None:
             data.sees(data.unsynced.of(keys))
         values = data.values
-        return [values.get(key) for key in keys]
+        found: list[Any] = [values.get(key) for key in keys]
+        return found
+
+    def read_with_ends(self, keys: list[str]) -> list[Stored | None]:
+        data = self._data
+        if data.journal is not None:
+            data.sees(data.unsynced.of(keys))
+        values = data.values
+        if not data.ends:
+            return [values.get(key) for key in keys]
+        now = data.clock.now()
+        found: list[Stored | None] = []
+        for key in keys:
+            stored = values.get(key)
+            if isinstance(stored, Ending) and stored.end <= now:
+                data.sees(data.passed(stored.end))
+                stored = None
+            found.append(stored)
+        return found
 
     def scan(self, scan: Scan) -> Page | Later[Page]:
         data = self._data
+        more = bool(data.ends) and data.sweep(SWEEP)
         data.sees(data.unsynced.newest())
-        if scan.limit > PIECE:
-            return MemorySnapshot(data, data.history.begin(nobody)).scan_and_close(scan)
+        if scan.limit > PIECE or more:
+            return MemorySnapshot(data, data.begin(nobody)).scan_and_close(scan)
         page = PageInMaking(scan)
         for key in data.keys_between(scan.range, with_dead=False):
-            value = "" if scan.keys_only else data.values.get(key) or ""
-            if not page.add(key, value):
+            if not page.add(key, data.values.get(key) or ""):
                 return Page(page.items, key)
         return Page(page.items, None)
 
-    def count(self, count: Count) -> int:
+    def count(self, count: Count) -> int | Later[int]:
+        data = self._data
+        if data.ends and data.sweep(SWEEP):
+            return Later(self._count_later(count))
+        return self._count(count)
+
+    def _count_later(self, count: Count) -> Generator[None, None, int]:
+        more = True
+        while more:
+            yield None
+            more = self._data.sweep(SWEEP)
+        return self._count(count)
+
+    def _count(self, count: Count) -> int:
         self._data.sees(self._data.unsynced.newest())
         return self._data.how_many_between(count.range)
 
@@ -70,21 +118,32 @@ class MemorySnapshot(Snapshot):
         if self._number > self._data.unsynced.durable:
             self._data.sees(self._number)
 
-    def _value(self, key: str) -> str | None:
+    def _is_there(self) -> None:
+        if self._mark.closed:
+            raise Unavailable("the snapshot that this read from was given up because memory was short; try again")
+
+    def _value(self, key: str) -> Stored | None:
         change = self._data.history.change_after(key, self._mark.version)
-        return self._data.values.get(key) if change is None else change.old
+        stored = self._data.values.get(key) if change is None else change.old
+        if isinstance(stored, Ending) and stored.end <= self._mark.time:
+            return None  # it had ended, and was only not swept
+        return stored
 
     def read(self, keys: list[str]) -> list[str | None]:
         if self._data.journal is not None:
             self._sees()
+        return [text_in(self._value(key)) for key in keys]
+
+    def read_with_ends(self, keys: list[str]) -> list[Stored | None]:
+        if self._data.journal is not None:
+            self._sees()
         return [self._value(key) for key in keys]
 
-    def _walk(self, within: Range) -> Generator[list[tuple[str, str]], None, None]:
+    def _walk(self, within: Range) -> Generator[list[tuple[str, Stored]], None, None]:
         """The pairs of a range as they were, in order, a piece at a time. Commits may happen between the pieces."""
         rest: Range | None = within
         while rest is not None:
-            if self._mark.closed:
-                raise Unavailable("the snapshot that this read from was given up because memory was short; try again")
+            self._is_there()
             keys = list(islice(self._data.keys_between(rest, with_dead=True), PIECE))
             rest = after(rest, keys[-1]) if len(keys) == PIECE else None
             pairs = []
@@ -117,7 +176,7 @@ class MemorySnapshot(Snapshot):
                 yield None
             first = False
             for key, value in pairs:
-                if key not in without and not page.add(key, "" if scan.keys_only else value):
+                if key not in without and not page.add(key, value):
                     return Page(page.items, key)
         return Page(page.items, None)
 
@@ -127,6 +186,8 @@ class MemorySnapshot(Snapshot):
 
     def _count(self, count: Count) -> Generator[None, None, int]:
         data = self._data
+        yield from data.sweep_all(self._mark.time)
+        self._is_there()
         number = -sum(self._value(key) is not None for key in count.without)
         if data.history.how_many_after(self._mark) <= PIECE:
             # As it is now, without what was changed since.
@@ -141,15 +202,23 @@ class MemorySnapshot(Snapshot):
 
     def conflicts(self, reads: Reads, limit: int) -> Changed | Later[Changed]:
         data = self._data
+        found = self._changed(reads, limit)
         if data.journal is not None:
             data.sees(data.unsynced.newest())
+        return found
+
+    def _changed(self, reads: Reads, limit: int) -> Changed | Later[Changed]:
+        data = self._data
         history, version = data.history, self._mark.version
-        if history.version == version:
+        ends = bool(data.ends)
+        if history.version == version and not (ends and data.ends.due(data.clock.now())):
             return []
         found: Changed = []
         for read in reads:
             if not isinstance(read, str):  # a range takes longer
                 return _at_once_or_in_pieces(conflicts(data, self._mark, list(reads), limit))
+            if ends:
+                data.sweep_of([read])
             change = history.change_after(read, version)
             if change is not None:
                 found.append((read, change.by))
@@ -185,9 +254,9 @@ class MemorySnapshot(Snapshot):
         self.close()
         if changed:
             key, changer = changed[0]
+            what = f"was changed by client {changer}" if changer else "ended"
             raise Conflict(
-                f"key {shown(key)} was changed by client {changer} after this transaction began; "
-                "nothing was stored, START again",
+                f"key {shown(key)} {what} after this transaction began; nothing was stored, START again",
                 key=key,
                 by=changer,
             )

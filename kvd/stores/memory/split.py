@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from kvd.interfaces import Stored
+
 if TYPE_CHECKING:
     from mypy_extensions import i64  # for the compiler: a hash takes all 64 bits, too many for its quick integers
 
@@ -14,21 +16,21 @@ PARTS: Final = 256
 
 
 class SplitDict:
-    """Texts by key."""
+    """What each key holds."""
 
     def __init__(self) -> None:
-        self._parts: Final[list[dict[str, str]]] = [{} for _ in range(PARTS)]
+        self._parts: Final[list[dict[str, Stored]]] = [{} for _ in range(PARTS)]
         self._size = 0
 
     def __len__(self) -> int:
         return self._size
 
-    def get(self, key: str) -> str | None:
+    def get(self, key: str) -> Stored | None:
         """The value, or None."""
         place: i64 = hash(key)
         return self._parts[place & (PARTS - 1)].get(key)
 
-    def put(self, key: str, value: str) -> str | None:
+    def put(self, key: str, value: Stored) -> Stored | None:
         """Store a value.
 
         :return: the one that it replaces, or None.
@@ -41,7 +43,7 @@ class SplitDict:
             self._size += 1
         return old
 
-    def remove(self, key: str) -> str | None:
+    def remove(self, key: str) -> Stored | None:
         """Remove a key, if it is there.
 
         :return: its value, or None.

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from kvd.accounts import Account, Budget
 from kvd.errors import BadArguments
-from kvd.interfaces import Host, Later, Outcome, Receipt, Store, Writes
+from kvd.interfaces import Host, Later, Outcome, Receipt, ServerClock, Store, Writes
 from kvd.stores.memory.data import Data
 from kvd.stores.memory.journal import Journal
 from kvd.stores.memory.outcomes import outcome_of
@@ -30,21 +30,30 @@ class MemoryStore(Store):
             self.name = journal.name
         self._synced: Callable[[], None] = _nothing
         budget = Budget(0)
-        self._begin(budget, Receipts(Account(budget.receipts), _no_time, (3600.0, 600.0)), at_once)
+        receipts = Receipts(Account(budget.receipts), _no_time, (3600.0, 600.0))
+        self._begin(budget, receipts, at_once, ServerClock(_no_ticks, 0), None)
 
-    def _begin(self, budget: Budget, receipts: Receipts, background: Callable[[Iterator[None]], None]) -> None:
-        self.data = Data(self, self._journal, budget, receipts, background)
+    def _begin(
+        self,
+        budget: Budget,
+        receipts: Receipts,
+        background: Callable[[Iterator[None]], None],
+        clock: ServerClock,
+        call_later: Callable[..., Any] | None,
+    ) -> None:
+        self.data = Data(self, self._journal, budget, receipts, background, clock, call_later)
         self._latest = Latest(self.data)
 
     def start(self, host: Host) -> None:
         receipts = Receipts(Account(host.budget.receipts), host.seconds, host.receipt_times)
-        self._begin(host.budget, receipts, host.background)
+        self._begin(host.budget, receipts, host.background, host.clock, host.reactor.callLater)
         self._synced = host.synced
         if self._journal is not None:
             self._journal.start(host, self.data, self.synced)
             self.promise = self._journal.promise
 
     def stop(self) -> None:
+        self.data.ends.stop()
         if self._journal is not None:
             self._journal.stop()
 
@@ -55,7 +64,7 @@ class MemoryStore(Store):
         self._synced()
 
     def snapshot(self, ended: Callable[[str], None] = nobody) -> MemorySnapshot:
-        return MemorySnapshot(self.data, self.data.history.begin(ended))
+        return MemorySnapshot(self.data, self.data.begin(ended))
 
     def latest(self) -> Latest:
         return self._latest
@@ -70,6 +79,7 @@ class MemoryStore(Store):
         history = self.data.history
         return {
             "keys": len(self.data.values),
+            "keys_that_end": len(self.data.ends),
             "old_values": history.size,
             "old_values_bytes": history.account.held,
             **({} if self._journal is None else self._journal.info()),
@@ -88,6 +98,10 @@ def _nothing() -> None:
 
 def _no_time() -> float:
     return 0.0
+
+
+def _no_ticks() -> int:
+    return 0
 
 
 def memory(argument: str) -> MemoryStore:

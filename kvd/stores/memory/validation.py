@@ -15,7 +15,7 @@ from typing import Final
 from sortedcontainers import SortedList
 
 from kvd.interfaces import Changed, Range
-from kvd.stores.memory.data import Data
+from kvd.stores.memory.data import SWEEP, Data
 from kvd.stores.memory.history import Mark
 
 PIECE: Final = 500
@@ -39,6 +39,9 @@ def conflicts(data: Data, mark: Mark, reads: list[str | Range], limit: int) -> G
         changed = SortedList()
         if ranges:
             yield from _changed_in(data, mark, _Ranges(ranges), watcher, changed)
+        if data.ends:
+            data.sweep_of([read for read in reads if isinstance(read, str)])
+        data.sees(data.unsynced.newest())
         return _in_order(data, mark, reads, changed, limit)
     finally:
         data.history.watchers.remove(watcher)
@@ -68,11 +71,14 @@ def _changed_in(
             del records[-PIECE:]
             if records:
                 yield None
-    while watcher:
+    more = True
+    while more:
+        more = data.sweep(SWEEP)  # what has ended meanwhile; it is watched like what was written
         keys = watcher[:PIECE]
         del watcher[:PIECE]
         _add(data, mark, ranges, keys, changed)
-        if watcher:
+        more = more or bool(watcher)
+        if more:
             yield None
 
 

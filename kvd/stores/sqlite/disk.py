@@ -8,7 +8,7 @@ from typing import Final
 
 from kvd.accounts import MIB
 from kvd.errors import Unavailable
-from kvd.interfaces import Writes
+from kvd.interfaces import Writes, text_in
 
 RESERVE: Final = (8 * MIB, 64 * MIB)
 """The least and the most bytes that are kept free: an eighth of the disk, within these bounds."""
@@ -64,7 +64,7 @@ class Disk:
         """
         if self.roomy:
             return
-        size = sum(len(key) + len(value) for key, value in writes.items() if value is not None)
+        size = sum([len(key) + len(text_in(value) or "") for key, value in writes.items() if value is not None])
         if size == 0:  # it removes something, or settles a receipt
             if self.free > self.reserve // LAST:
                 return

@@ -19,7 +19,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from kvd.accounts import MIB
-from kvd.interfaces import CannotOpen
+from kvd.interfaces import CannotOpen, Ending, Stored, Writes
 from kvd.stores.sqlite import format as layout
 from kvd.stores.sqlite.format import Row
 
@@ -43,10 +43,12 @@ class File:
     :raise CannotOpen: it can't be opened, or is not one that this store can read.
     :ivar folded: the number of the commit up to which commits are folded.
     :ivar newest: the number of the newest commit.
+    :ivar newest_time: the newest time that a commit, of those that were read, has recorded.
     """
 
     def __init__(self, path: str) -> None:
         self.path: Final = path
+        self.newest_time = 0
         self._frames = 0
         self._salt = b""
         try:
@@ -157,7 +159,12 @@ class File:
             raise self.damaged(f"what it says of {name!r} is wrong")
         return found[0]
 
-    def pairs(self) -> Iterator[list[tuple[str, str]]]:
+    def time(self) -> int:
+        """The time that was recorded when commits were folded; the first files have none."""
+        there = self._connection.execute("SELECT 1 FROM about WHERE name = 'time'").fetchone()
+        return 0 if there is None else int(self.about("time"))
+
+    def pairs(self) -> Iterator[list[tuple[str, Stored]]]:
         """The folded pairs in the order of their keys, a piece at a time.
 
         :raise CannotOpen: the file is damaged, or this version of kvd can't read it.
@@ -165,20 +172,18 @@ class File:
         pair_sum = layout.pair_sum
         before = ""
         for found in self._pieces("SELECT key, value, ends, sum FROM folded ORDER BY key"):
-            pairs = []
+            pairs: list[tuple[str, Stored]] = []
             with self._summing():
                 for key, value, ends, total in found:
                     if total != pair_sum(key, value, ends):
                         raise self.damaged(f"the sum of the key {key!r} is wrong")
                     if key <= before:  # a page of the file is in a wrong place
                         raise self.damaged(f"the key {key!r} is out of order")
-                    if ends is not None:
-                        raise self._too_new("keys that end")
                     before = key
-                    pairs.append((key, value))
+                    pairs.append((key, value if ends is None else Ending(value, ends)))
             yield pairs
 
-    def commits(self) -> Iterator[list[tuple[Row, dict[str, str | None]]]]:
+    def commits(self) -> Iterator[list[tuple[Row, Writes]]]:
         """All commits that are there, from old to new, each with its writes if it is not folded."""
         expected = self.folded + 1
         for found in self._pieces("SELECT * FROM commits ORDER BY number"):
@@ -186,8 +191,10 @@ class File:
             with self._summing():
                 for row in found:
                     number, at, _, user, name, committed, text, total = row
-                    if total != layout.row_sum(number, at, user, name, committed, text):
-                        raise self.damaged(f"the sum of commit {number} is wrong")
+                    if name or total != layout.row_sum(number, at, user, name, committed, text):
+                        if total != layout.row_sum(number, at, user, name, committed, text, True):
+                            raise self.damaged(f"the sum of commit {number} is wrong")
+                        self.newest_time = max(self.newest_time, at)
                     if number > self.folded:
                         if number != expected:
                             raise self.damaged(f"commit {expected} is missing")
@@ -212,13 +219,13 @@ class File:
         except sqlite3.Error as error:
             raise self._cannot_open(error) from error
 
-    def _writes(self, text: str) -> dict[str, str | None]:
-        writes: dict[str, str | None] = {}
+    def _writes(self, text: str) -> Writes:
+        writes: Writes = {}
         for item in json.loads(text):
-            if not isinstance(item, list) or len(item) != 2:
+            if not isinstance(item, list) or not 2 <= len(item) <= 3:
                 raise self._too_new("commits of another kind")
-            key, value = item
-            writes[layout.text_of(key)] = None if value is None else layout.text_of(value)
+            key, value = layout.text_of(item[0]), None if item[1] is None else layout.text_of(item[1])
+            writes[key] = value if value is None or len(item) == 2 else Ending(value, item[2])
         return writes
 
     def _too_new(self, what: str) -> CannotOpen:
@@ -242,7 +249,7 @@ class File:
         connection.executemany("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         connection.execute("COMMIT")
 
-    def fold(self, pairs: list[tuple[str, str]]) -> None:
+    def fold(self, pairs: list[tuple[str, Stored]]) -> None:
         """Write pairs into the table of pairs."""
         layout.insert_pairs(self._connection, pairs)
 
@@ -255,15 +262,19 @@ class File:
         rows = self._connection.execute("SELECT key FROM folded WHERE key >= ? ORDER BY key LIMIT ?", (low, most))
         return [key for (key,) in rows]
 
-    def set_folded(self, number: int) -> None:
-        """All commits up to that number are folded."""
+    def set_folded(self, number: int, time: int) -> None:
+        """All commits up to that number are folded.
+
+        :param time: is recorded, because their rows will be gone.
+        """
+        self.set_about("time", time)
         self.set_about("folded", number)
         self.folded = number
 
     def set_about(self, name: str, value: Any) -> None:
         """Say something about the file."""
         total = layout.about_sum(name, value)
-        self._connection.execute("UPDATE about SET value = ?, sum = ? WHERE name = ?", (value, total, name))
+        self._connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?, ?)", (name, value, total))
 
     def forget_commits(self, first: int, last: int) -> None:
         """Remove folded commits without a receipt."""

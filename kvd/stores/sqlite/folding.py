@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from kvd.accounts import MIB
+from kvd.interfaces import Stored, text_in
 from kvd.stores.memory.journal import Contents
-from kvd.stores.sqlite import format as layout
 from kvd.stores.sqlite.file import File
 
 FEW: Final = 1_000_000
@@ -98,12 +98,12 @@ class Folder:
         yield from self._fold_changed(changed)
         yield from self._fold_removed(changed)
         file = self._file
-        file.set_folded(last)
+        file.set_folded(last, self._contents.now())
         for first in range(self._forgotten + 1, last + 1, LOOK):
             file.forget_commits(first, min(first + LOOK - 1, last))
             yield
         self._forgotten = last
-        before = layout.now() - int(min(self._receipt_time, 1e9) * 1000)
+        before = self._contents.now() - int(min(self._receipt_time, 1e9) * 1000)
         while file.forget_receipts(before, last, LOOK):
             yield
 
@@ -111,15 +111,15 @@ class Folder:
         """Write the keys that are there; the others stay in ``changed``."""
         low = ""
         while changed and (keys := self._contents.keys_from(low, LOOK)):
-            pairs = []
+            pairs: list[tuple[str, Stored]] = []
             size = 0
             for key in keys:
                 low = key + "\0"
                 if key in changed:
                     changed.remove(key)
-                    value = self._contents.value(key) or ""
-                    pairs.append((key, value))
-                    size += len(value)
+                    stored = self._contents.value(key) or ""
+                    pairs.append((key, stored))
+                    size += len(text_in(stored) or "")
                     if len(pairs) == PIECE or size >= PIECE_BYTES:
                         break
             self._file.fold(pairs)

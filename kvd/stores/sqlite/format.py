@@ -4,10 +4,14 @@ A commit is one row of ``commits``. Now and then the older commits are folded in
 the pairs of a store are those in ``folded`` and, on top of them, the commits after the number ``folded`` in ``about``.
 The view ``pairs`` puts the two together, for people who open the file with ``sqlite3``.
 
-``writes`` is a JSON array. Each of its items is ``[key, value]``, or ``[key, null]`` for a key that was removed. There
-is room for what may come: ``[key, value, ends]``, with the end in milliseconds since 1970 UTC, and ``{"from": low,
-"to": high}`` for a whole range that was removed before the other items were written. SQLite's JSON functions know no
-U+0000, so a text that holds some is written as the array of its parts.
+``writes`` is a JSON array. Each of its items is ``[key, value]``, or ``[key, null]`` for a key that was removed, or
+``[key, value, ends]`` for a key that ends, in milliseconds since 1970 UTC. There is room for what may come: ``{"from":
+low, "to": high}`` for a whole range that was removed before the other items were written. SQLite's JSON functions know
+no U+0000, so a text that holds some is written as the array of its parts.
+
+A key that has ended is not written down as removed. A commit without writes says only that its time has passed, and
+``time`` in ``about`` says the same of commits that are no longer there. What has ended by then never comes back,
+whatever the clock says.
 
 SQLite tells when the structure of a file is damaged. Each row has a sum, so that a damaged text is noticed too.
 """
@@ -22,7 +26,7 @@ from typing import Any, Final
 from uuid import uuid4
 from zlib import crc32
 
-from kvd.interfaces import Receipt, Writes
+from kvd.interfaces import Ending, Receipt, Stored, Writes
 
 APPLICATION: Final = int.from_bytes(b"kvd1", "big")
 """SQLite's ``application_id``: that this is a file of kvd."""
@@ -86,7 +90,7 @@ def create(connection: Connection) -> None:
     """Make an empty store of an empty database. The caller is in a transaction, and commits it."""
     for statement in _SCHEMA.split(";"):
         connection.execute(statement)
-    about: dict[str, Any] = {"store": uuid4().hex, "folded": 0, "receipts_since": now(), "checkpoints": 0}
+    about: dict[str, Any] = {"store": uuid4().hex, "folded": 0, "receipts_since": now(), "checkpoints": 0, "time": 0}
     rows = [(name, value, about_sum(name, value)) for name, value in about.items()]
     connection.executemany("INSERT INTO about VALUES (?, ?, ?)", rows)
     connection.execute(f"PRAGMA application_id = {APPLICATION}")
@@ -112,12 +116,14 @@ def pair_sum(key: str, value: str, ends: int | None = None) -> int:
     return total if ends is None else crc32(str(ends).encode(), total)
 
 
-def insert_pairs(connection: Connection, pairs: Iterable[tuple[str, str]]) -> None:
+def insert_pairs(connection: Connection, pairs: Iterable[tuple[str, Stored]]) -> None:
     """Add or replace folded pairs; in the order of their keys this is fastest."""
-    connection.executemany(
-        "INSERT OR REPLACE INTO folded VALUES (?, ?, NULL, ?)",
-        [(key, value, pair_sum(key, value)) for key, value in pairs],
-    )
+    connection.executemany("INSERT OR REPLACE INTO folded VALUES (?, ?, ?, ?)", [_pair(*pair) for pair in pairs])
+
+
+def _pair(key: str, stored: Stored) -> Pair:
+    value, ends = (stored, None) if isinstance(stored, str) else (stored.value, stored.end)
+    return key, value, ends, pair_sum(key, value, ends)
 
 
 # Commits.
@@ -129,8 +135,10 @@ def _text(text: str) -> str:
     return _quoted(text) if "\0" not in text else f"[{','.join(map(_quoted, text.split(chr(0))))}]"
 
 
-def _item(key: str, value: str | None) -> str:
-    return f"[{_text(key)},null]" if value is None else f"[{_text(key)},{_text(value)}]"
+def _item(key: str, stored: Stored | None) -> str:
+    if isinstance(stored, Ending):
+        return f"[{_text(key)},{_text(stored.value)},{stored.end}]"
+    return f"[{_text(key)},null]" if stored is None else f"[{_text(key)},{_text(stored)}]"
 
 
 def text_of(item: Any) -> str:
@@ -139,20 +147,29 @@ def text_of(item: Any) -> str:
     return text
 
 
-def row(number: int, writes: Writes, by: int, receipt: Receipt | None, committed: bool) -> Row:
+def row(number: int, at: int, writes: Writes, by: int, receipt: Receipt | None, committed: bool) -> Row:
     """The row of a commit.
 
+    :param at: when it was.
     :param committed: if not, nothing was committed: the receipt was settled.
     """
-    text = f"[{','.join([_item(key, value) for key, value in writes.items()])}]"
+    items = []
+    timed = not writes
+    for key, stored in writes.items():
+        items.append(_item(key, stored))
+        timed = timed or isinstance(stored, Ending)
+    text = f"[{','.join(items)}]"
     user, name = ("", "") if receipt is None else (receipt.user or "", receipt.name)
     done = int(committed)
-    at = now()
-    return number, at, by, user, name, done, text, row_sum(number, at, user, name, done, text)
+    return number, at, by, user, name, done, text, row_sum(number, at, user, name, done, text, timed)
 
 
-def row_sum(number: int, at: int, user: str, name: str, committed: int, text: str) -> int:
-    """The sum of a commit. When it was matters only for a receipt."""
-    if not name:
+def row_sum(number: int, at: int, user: str, name: str, committed: int, text: str, timed: bool = False) -> int:
+    """The sum of a commit.
+
+    :param timed: whether it matters when it was. With a receipt it does; and if something ends in it, or it says
+        nothing but the time.
+    """
+    if not name and not timed:
         return crc32(text.encode(), number)
     return crc32(f"{at} {user} {name} {committed} {text}".encode(), number)

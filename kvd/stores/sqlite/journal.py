@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from kvd.accounts import MIB, Account
 from kvd.errors import Unavailable
-from kvd.interfaces import Host, Receipt, Writes
+from kvd.interfaces import Host, Receipt, Stored, Writes
 from kvd.stores.memory.journal import Contents, Journal
 from kvd.stores.sqlite import format as layout
 from kvd.stores.sqlite.disk import Disk
@@ -89,7 +89,7 @@ class SqliteJournal(Journal):
         began = told = self._host.seconds()
         number = 0
 
-        def pairs() -> Iterator[list[tuple[str, str]]]:
+        def pairs() -> Iterator[list[tuple[str, Stored]]]:
             nonlocal number, told
             for piece in file.pairs():
                 number += len(piece)
@@ -100,7 +100,7 @@ class SqliteJournal(Journal):
                 yield piece
 
         contents.restore(pairs())
-        wall = layout.now()
+        now = self._host.clock.now()
         for piece in file.commits():
             for row, writes in piece:
                 commit, at, _, user, name, committed, text, _ = row
@@ -108,10 +108,11 @@ class SqliteJournal(Journal):
                     contents.repeat(writes)
                     self._folder.wrote(writes, len(text))
                 if name:
-                    contents.remember(Receipt(user or None, name), bool(committed), commit, max(0, wall - at) / 1000)
+                    contents.remember(Receipt(user or None, name), bool(committed), commit, max(0, now - at) / 1000)
                 elif commit <= file.folded:
                     self._folder.left_over(commit)
-        contents.restored(file.newest, max(0, wall - file.about("receipts_since")) / 1000)
+        self._host.clock.not_before(max(file.time(), file.newest_time))
+        contents.restored(file.newest, max(0, now - file.about("receipts_since")) / 1000)
         took = self._host.seconds() - began
         commits = file.newest - file.folded
         self._host.tell(f"{self._path} is loaded: {number} keys, and {commits} commits after them, in {took:.2f} s")
@@ -131,7 +132,7 @@ class SqliteJournal(Journal):
             )
 
     def append(self, number: int, writes: Writes, by: int, receipt: Receipt | None, committed: bool) -> None:
-        row = layout.row(number, writes, by, receipt, committed)
+        row = layout.row(number, self._host.clock.now(), writes, by, receipt, committed)
         size = len(row[6])
         self._rows.append(row)
         self._waiting += size
@@ -139,6 +140,9 @@ class SqliteJournal(Journal):
         if not self._asked and not self._must_wait():
             self._asked = True
             self._host.soon(self._write)
+
+    def ended(self, keys: list[str]) -> None:
+        self._folder.wrote(keys, 0)
 
     def _must_wait(self) -> bool:
         """Whether commits are gathered until the worker has done what it does."""

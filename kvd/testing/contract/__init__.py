@@ -8,7 +8,8 @@
         def make_store(self, clock):
             return RocksStore(...)
 
-It needs pytest. Each test has a server, a store and a clock of its own; time passes only while a reply is awaited.
+It needs pytest. Each test has a server, a store and a clock of its own; time passes only while a reply is
+awaited, and where a test moves it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from twisted.internet.task import Clock
 from kvd.interfaces import Store
 from kvd.testing.contract.anomalies import Anomalies
 from kvd.testing.contract.data import Data
+from kvd.testing.contract.ends import Ends
 from kvd.testing.contract.errors import Errors
 from kvd.testing.contract.order import Order
 from kvd.testing.contract.receipts import Receipts
@@ -27,7 +29,7 @@ from kvd.testing.contract.transactions import Transactions
 from kvd.testing.conversations import Server
 
 
-class StoreContract(Data, Order, Errors, Transactions, Savepoints, Receipts, Anomalies):
+class StoreContract(Data, Order, Errors, Transactions, Savepoints, Receipts, Ends, Anomalies):
     """The suite. A class that derives from it runs it on the store that it makes."""
 
     def make_store(self, clock: Clock) -> Store:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from kvd.errors import ReceiptUsed
-from kvd.interfaces import Host, Receipt, Writes
+from kvd.interfaces import Host, Receipt, ServerClock, Writes, text_in
 from kvd.stores.memory.store import MemoryStore
 from kvd.stores.sqlite import folding, format, journal
 from tests.support.hosts import host
@@ -75,6 +75,7 @@ class Story:
             soon=lambda call: clock.callLater(0, call),
             from_thread=lambda call: clock.callLater(0, call),
             receipt_times=(self._receipt_time, 1.0),
+            clock=ServerClock(lambda: BEGIN + int(clock.seconds() * 1000), BEGIN + int(clock.seconds() * 1000)),
         )
 
     @property
@@ -93,7 +94,7 @@ class Story:
             self.store.data.apply(writes, 1, told)
         if self.store.data.unsynced.number > number:
             pairs = {**self._states[number], **writes}
-            self._note({key: value for key, value in pairs.items() if value is not None}, receipt, True)
+            self._note({key: text_in(value) or "" for key, value in pairs.items() if value is not None}, receipt, True)
 
     def settle(self, receipt: str) -> None:
         """Ask for the outcome of a receipt."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from kvd.interfaces import Writes
 from kvd.stores.memory.journal import Contents
 from kvd.stores.sqlite.file import File
 from kvd.stores.sqlite.format import Row
@@ -91,7 +92,7 @@ def test_a_store_that_folds_what_is_stale_is_noticed(disk: Disk, tmp_path: Path)
 class Forgetful(File):
     """Forgets the newest commits when it is opened."""
 
-    def commits(self) -> Iterator[list[tuple[Row, dict[str, str | None]]]]:
+    def commits(self) -> Iterator[list[tuple[Row, Writes]]]:
         for piece in super().commits():
             yield piece[:-2]
 
