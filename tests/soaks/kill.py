@@ -5,7 +5,8 @@
 Clients write, remove, count, move money, and commit groups of keys with receipts, while the store folds and checkpoints
 far more often than usual. Each round kills the daemon (some also kill the next one while it starts), and then asks
 another one for all that the clients know. ``--seed`` decides what clients do; when the daemon dies also depends on the
-machine. The exit status is 1 if anything was wrong; the files are kept then.
+machine. In a compiled build the store's constants can't be changed, so folds and checkpoints are rare there; what is
+not compiled folds and checkpoints all the time. The exit status is 1 if anything was wrong; the files are kept then.
 """
 
 from __future__ import annotations
