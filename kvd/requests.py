@@ -181,6 +181,17 @@ def page_of_pairs(found: Any) -> Page[tuple[str, str]]:
     return Page(pairs, after)
 
 
+def page_with_ends(found: Any) -> Page[tuple[str, str, int | None]]:
+    """A result that must be a page with values, and with the ends of their keys."""
+    items, after = _page(found)
+    pairs: list[tuple[str, str, int | None]] = []
+    for item in items:
+        if not isinstance(item, list) or len(item) != 3 or not (item[2] is None or type(item[2]) is int):
+            raise unfit(item)
+        pairs.append((a_text(item[0]), a_text(item[1]), item[2]))
+    return Page(pairs, after)
+
+
 def page_of_keys(found: Any) -> Page[str]:
     """A result that must be a page without values."""
     items, after = _page(found)

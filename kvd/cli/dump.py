@@ -20,9 +20,9 @@ class Options(files.Options):
 
     longdesc = (
         "Writes the pairs of a running server to FILE, as they were at one instant, in the order of their keys. Each "
-        'line is a JSON array, ["key", "value"]. FILE may be - for standard output. A dump that breaks off leaves '
-        "FILE as it was. kvd load reads it. The exit status is 1 if the server refused it, 2 after another error, and "
-        "130 after Ctrl-C."
+        'line is a JSON array, ["key", "value"], or ["key", "value", end] if the key ends. FILE may be - for standard '
+        "output. A dump that breaks off leaves FILE as it was. kvd load reads it. The exit status is 1 if the server "
+        "refused it, 2 after another error, and 130 after Ctrl-C."
     )
     optParameters: ClassVar = [CONNECT, TIMEOUT, PREFIX]
 
@@ -35,7 +35,7 @@ async def _run(running: Program, options: Options) -> int:
         line_of_progress = speed(lambda: snapshot.seen, lambda: snapshot.share)
         with progress(running.reactor, line_of_progress, aside=file.isatty()):
             while snapshot.more:
-                lines = [line(key, value) for key, value in await snapshot.page()]
+                lines = [line(pair) for pair in await snapshot.page()]
                 # A pipe may take it when somebody reads on the other side, or never.
                 await helper.do(write_all, file, "".join(lines).encode())
         await snapshot.end()

@@ -99,12 +99,13 @@ class Loading:
         key, value, end = pair(line)
         if not key.startswith(self._prefix):
             return
+        asked = [f'["PUT", {wire.quote(key)}, {wire.quote(value)}]\n'.encode("ascii")]
         if end is not None:
-            if end > time.time_ns() // 1_000_000:
-                raise ValueError("the key ends in the future, and keys can't end yet on this server")
-            self.ended += 1
-            return
-        self._batch.add(self._line, f'["PUT", {wire.quote(key)}, {wire.quote(value)}]\n'.encode("ascii"))
+            if end <= time.time_ns() // 1_000_000:
+                self.ended += 1
+                return
+            asked.append(f'["EXPIREAT", {wire.quote(key)}, {end}]\n'.encode("ascii"))
+        self._batch.add(self._line, *asked)
 
     async def finish(self) -> None:
         """Store what has been taken, and wait until it is stored."""

@@ -25,9 +25,10 @@ class Pair(NamedTuple):
     end: int | None
 
 
-def line(key: str, value: str) -> str:
+def line(pair: Pair) -> str:
     """The line for a pair, with its end."""
-    return f"[{_quoted(key)}, {_quoted(value)}]\n"
+    key, value, end = pair
+    return f"[{_quoted(key)}, {_quoted(value)}]\n" if end is None else f"[{_quoted(key)}, {_quoted(value)}, {end}]\n"
 
 
 def _quoted(text: str) -> str:

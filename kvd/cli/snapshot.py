@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kvd import requests, wire
 from kvd.cli.connecting import Connection, Server, Trouble
+from kvd.cli.pairs import Pair
 from kvd.cli.program import REFUSED, Problem
 from kvd.errors import Internal
 
@@ -50,16 +51,16 @@ class Snapshot:
             total = await self._ask("COUNT", "PREFIX", self._prefix)
             self.total = total if isinstance(total, int) else None
 
-    async def page(self) -> list[tuple[str, str]]:
+    async def page(self) -> list[Pair]:
         """The next pairs, in the order of their keys."""
-        found = await self._ask(*wire.scan_words(self._prefix, self._next, None, PAGE, False, False))
+        found = await self._ask(*wire.scan_words(self._prefix, self._next, None, PAGE, False, False), "ENDS")
         try:
-            pairs, self._next = requests.page_of_pairs(found)
+            items, self._next = requests.page_with_ends(found)
         except Internal as error:
             raise Trouble(self._server, error.mesg) from None
         self.more = self._next is not None
-        self.seen += len(pairs)
-        return pairs
+        self.seen += len(items)
+        return [Pair(*item) for item in items]
 
     async def end(self) -> None:
         """Give the snapshot up; the server keeps old values for it."""

@@ -17,6 +17,8 @@ KEYS = 1000
 BYTES = 1024 * 1024
 
 OK = b'{"status": "Ok"}'
+STORED = (OK, b'{"status": "Ok", "result": true}')
+"""The replies to PUT and EXPIREAT."""
 
 
 class Batch:
@@ -32,16 +34,17 @@ class Batch:
         self.last = last
         self.lines: list[int] = []
         self.bytes = 0
-        self._requests: list[bytes] = []
+        self._requests: list[tuple[int, bytes]] = []  # each with its line
         self._over: Deferred[bytes | None] = Deferred()
         self._lost: Failure | None = None
         self._refused: tuple[int, bytes] | None = None  # the first line that was refused, and the reply; 0: no line
 
-    def add(self, line: int, request: bytes) -> None:
-        """Add the request that stores a line."""
+    def add(self, line: int, *asked: bytes) -> None:
+        """Add the requests that store a line."""
         self.lines.append(line)
-        self._requests.append(request)
-        self.bytes += len(request)
+        for request in asked:
+            self._requests.append((line, request))
+            self.bytes += len(request)
 
     def send(self, link: Link) -> None:
         """Send all of it."""
@@ -49,7 +52,7 @@ class Batch:
             self._over.callback(OK)
             return
         self._ask(link, b"START\n", 0)
-        for line, request in zip(self.lines, self._requests, strict=True):
+        for line, request in self._requests:
             self._ask(link, request, line)
         self._requests.clear()
         link.send(b"COMMIT\n").addCallbacks(self._over.callback, self._lose)
@@ -58,7 +61,7 @@ class Batch:
         link.send(request).addCallbacks(self._note, lambda _: None, callbackArgs=(line,))  # COMMIT will tell
 
     def _note(self, reply: bytes, line: int) -> None:
-        if reply != OK and self._refused is None:
+        if reply not in STORED and self._refused is None:
             self._refused = line, reply
 
     def _lose(self, failure: Failure) -> None:

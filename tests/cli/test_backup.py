@@ -45,6 +45,13 @@ def test_a_server_that_opens_a_backup_has_all_pairs(daemon: Daemon, place: Path)
         assert restored.client().ask("PUT a 1") == '{"status": "Ok"}'
 
 
+def test_a_key_that_ends_has_its_end_in_the_backup_too(daemon: Daemon, place: Path) -> None:
+    load(daemon, b'["a", "1", 4102444800000]\n["b", "2"]\n')
+    assert kvd("backup", place, to(daemon)).returncode == 0
+    with opened(place) as restored:
+        assert kvd("dump", "-", to(restored)).stdout == b'["a", "1", 4102444800000]\n["b", "2"]\n'
+
+
 def test_a_backup_of_a_server_without_keys_is_an_empty_store(daemon: Daemon, place: Path) -> None:
     assert kvd("backup", to(daemon), place).returncode == 0
     with opened(place) as restored:

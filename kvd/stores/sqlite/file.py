@@ -251,7 +251,7 @@ class File:
 
     def fold(self, pairs: list[tuple[str, Stored]]) -> None:
         """Write pairs into the table of pairs."""
-        layout.insert_pairs(self._connection, pairs)
+        layout.insert_pairs(self._connection, [_in_parts(*pair) for pair in pairs])
 
     def fold_removed(self, keys: list[str]) -> None:
         """Remove keys from the table of pairs."""
