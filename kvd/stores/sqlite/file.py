@@ -342,6 +342,10 @@ class File:
         return int(pages) * 4096
 
 
+def _in_parts(key: str, stored: Stored) -> tuple[str, str, int | None]:
+    return (key, stored.value, stored.end) if isinstance(stored, Ending) else (key, stored, None)
+
+
 def _checkpoint(connection: sqlite3.Connection, how: str) -> None:
     busy, pages, moved = connection.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
     if busy or pages != moved:
