@@ -203,7 +203,7 @@ def test_snapshots_and_conflicts_are_those_of_a_model(actions: list[tuple[str, A
         assert dict(whole(snapshot.conflicts([EVERYTHING], 10))) == model.changed_after(place, [EVERYTHING])
         assert snapshot.read_with_ends(list(KEYS)) == [model.states[place].get(key) for key in KEYS]
     assert list(data.order) == sorted(model.held)
-    assert len(data.ends) == sum(isinstance(stored, Ending) for stored in model.held.values())
+    assert data.ends.size == sum(isinstance(stored, Ending) for stored in model.held.values())
     assert data.account.held == sum(pair_bytes(*pair) for pair in model.held.items())
     seen = {}
     for _, place in opened:  # what is held is what somebody sees
@@ -278,7 +278,7 @@ def test_a_hundred_thousand_keys_that_end_together_are_removed_in_small_steps() 
     assert len(world.data.values) == 100_000
     for chore in world.chores:  # the alarm has rung
         count.take(chore)
-    assert len(world.data.values) == len(world.data.order) == len(world.data.ends) == 0
+    assert len(world.data.values) == len(world.data.order) == world.data.ends.size == 0
     assert world.data.account.held == 0
     assert 0 < count.most <= SWEEP
 
@@ -347,10 +347,10 @@ def test_a_session_that_is_refreshed_over_and_over_leaves_nothing_behind() -> No
     used = world.data.budget.used
     for number in range(20_000):
         world.data.apply({"k3": Ending("x", 10**9 + number)}, 1)
-    assert len(world.data.ends) == 10
+    assert world.data.ends.size == 10
     assert world.data.budget.used == used
     world.data.apply({f"k{place}": "x" for place in range(10)}, 1)
-    assert len(world.data.ends) == 0
+    assert world.data.ends.size == 0
     assert world.data.budget.used == used - 10 * END_BYTES
 
 

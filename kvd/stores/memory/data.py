@@ -115,7 +115,7 @@ class Data(Contents):
         :param ended: is told why, if the snapshot must be given up.
         """
         time = 0
-        if self.ends:
+        if self.ends.size:
             time = self.clock.now()
             if self.ends.due(time):
                 self.history.commits()
@@ -242,7 +242,7 @@ class Data(Contents):
             self.journal.admit(writes)
         if receipt is not None:
             self.receipts.check(receipt)
-        if self.ends:
+        if self.ends.size:
             self.sweep_of(writes)
         if budget.used + LARGEST * len(writes) > budget.room:  # else there is room for sure
             grown = self.growth(writes)
@@ -256,7 +256,7 @@ class Data(Contents):
             number = self._write_down(self.journal, writes, by, changed, receipt)
         if receipt is not None:
             self.receipts.add(receipt, True, number)
-        if self.ends:
+        if self.ends.size:
             self.ends.wind()
         if self.history.size and budget.used > budget.calm:
             budget.relieve()
@@ -276,7 +276,7 @@ class Data(Contents):
                     grown += pair_bytes(key, value)
                 else:
                     grown += stored_bytes(value) - stored_bytes(old)
-                if isinstance(value, Ending):
+                if not isinstance(value, str):
                     self.ends.add(key, value.end)
             else:
                 old = self.values.remove(key)
@@ -284,7 +284,7 @@ class Data(Contents):
                     changed = True
                     self.order.remove(key)
                     grown -= pair_bytes(key, old)
-            if isinstance(old, Ending):
+            if old is not None and not isinstance(old, str):
                 self.ends.remove(key, old.end)
         self.account.set(self.account.held + grown)
         return changed

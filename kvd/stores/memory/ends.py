@@ -23,6 +23,7 @@ class Ends:
     :param clock: the time by which keys end.
     :param call_later: calls a function after some seconds; None: there is no alarm.
     :param ring: is called when a key has ended.
+    :ivar size: how many keys end.
     """
 
     def __init__(self, clock: ServerClock, call_later: Callable[..., Any] | None, ring: Callable[[], None]) -> None:
@@ -30,23 +31,24 @@ class Ends:
         self._call_later: Final = call_later
         self._ring: Final = ring
         self._order: Final = SortedList()  # pairs of end and key
+        self.size = 0
         self._call: Any = None
         self._rings_at = 0
-
-    def __len__(self) -> int:
-        return len(self._order)
 
     def add(self, key: str, end: int) -> None:
         """A key ends."""
         self._order.add((end, key))
+        self.size += 1
 
     def update(self, ends: list[tuple[int, str]]) -> None:
         """Many keys end."""
         self._order.update(ends)
+        self.size += len(ends)
 
     def remove(self, key: str, end: int) -> None:
         """A key does not end then any more."""
         self._order.remove((end, key))
+        self.size -= 1
 
     def due(self, now: int) -> bool:
         """Whether a key has ended that is still here."""

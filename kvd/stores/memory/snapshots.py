@@ -37,7 +37,7 @@ class Latest(Snapshot):
 
     def read(self, keys: list[str]) -> list[str | None]:
         data = self._data
-        if data.ends:
+        if data.ends.size:
             return [text_in(stored) for stored in self.read_with_ends(keys)]
         if data.journal is not None:
             data.sees(data.unsynced.of(keys))
@@ -50,7 +50,7 @@ class Latest(Snapshot):
         if data.journal is not None:
             data.sees(data.unsynced.of(keys))
         values = data.values
-        if not data.ends:
+        if not data.ends.size:
             return [values.get(key) for key in keys]
         now = data.clock.now()
         found: list[Stored | None] = []
@@ -64,7 +64,7 @@ class Latest(Snapshot):
 
     def scan(self, scan: Scan) -> Page | Later[Page]:
         data = self._data
-        more = bool(data.ends) and data.sweep(SWEEP)
+        more = data.ends.size > 0 and data.sweep(SWEEP)
         data.sees(data.unsynced.newest())
         if scan.limit > PIECE or more:
             return MemorySnapshot(data, data.begin(nobody)).scan_and_close(scan)
@@ -76,7 +76,7 @@ class Latest(Snapshot):
 
     def count(self, count: Count) -> int | Later[int]:
         data = self._data
-        if data.ends and data.sweep(SWEEP):
+        if data.ends.size and data.sweep(SWEEP):
             return Later(self._count_later(count))
         return self._count(count)
 
@@ -210,7 +210,7 @@ class MemorySnapshot(Snapshot):
     def _changed(self, reads: Reads, limit: int) -> Changed | Later[Changed]:
         data = self._data
         history, version = data.history, self._mark.version
-        ends = bool(data.ends)
+        ends = data.ends.size > 0
         if history.version == version and not (ends and data.ends.due(data.clock.now())):
             return []
         found: Changed = []

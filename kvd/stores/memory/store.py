@@ -79,7 +79,7 @@ class MemoryStore(Store):
         history = self.data.history
         return {
             "keys": len(self.data.values),
-            "keys_that_end": len(self.data.ends),
+            "keys_that_end": self.data.ends.size,
             "old_values": history.size,
             "old_values_bytes": history.account.held,
             **({} if self._journal is None else self._journal.info()),

@@ -39,7 +39,7 @@ def conflicts(data: Data, mark: Mark, reads: list[str | Range], limit: int) -> G
         changed = SortedList()
         if ranges:
             yield from _changed_in(data, mark, _Ranges(ranges), watcher, changed)
-        if data.ends:
+        if data.ends.size:
             data.sweep_of([read for read in reads if isinstance(read, str)])
         data.sees(data.unsynced.newest())
         return _in_order(data, mark, reads, changed, limit)
